@@ -1,0 +1,87 @@
+"""Parameter management on several deep-learning frameworks, run for real and side by side.
+
+    import d2lparams
+
+    d2lparams.compare(["torch", "jax"])       # each in an environment of its own, beside the reference
+    backend = d2lparams.backend("torch")      # the adapter, in this interpreter
+    net = backend.mlp(d2lparams.MLP((4, 8, 1)))
+
+Importing this package imports no framework and none of the parent's tools: it is loaded in every worker too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from d2lparams.interface import MLP, SGD, Adam, Backend, Parameter, Trainer, Unsupported
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from d2lparams.comparison import Comparison
+    from d2lparams.runner import Event
+
+__all__ = ["MLP", "SGD", "Adam", "Backend", "Parameter", "Trainer", "Unsupported", "backend", "compare"]
+__version__ = "0.1.0"
+
+
+def compare(
+    columns: Iterable[str] = (),
+    scenarios: Iterable[str] = (),
+    *,
+    timeout: float = 60.0,
+    jobs: int | None = None,
+    offline: bool = False,
+    executor: Executor | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Comparison:
+    """Run scenarios on columns, each in its own environment, and put the results side by side.
+
+    Environments that are not there yet are built, which takes minutes the first time. The reference always
+    runs, for the verdicts need it.
+
+    Args:
+        columns: NAME, NAME@VERSION, or the path of a backend's file; none at all asks for every backend.
+        scenarios: names of scenarios; none at all asks for every scenario.
+        timeout: wall-clock seconds that one scenario may take on one column.
+        jobs: how many columns run at the same time; by default one for each core.
+        offline: use only what is on this machine.
+        executor: runs the columns instead of threads of our own.
+        on_event: is told of progress.
+
+    Raises:
+        d2lparams.columns.UsageError: for a column or a scenario that is not there.
+        d2lparams.runner.Interrupted: a KeyboardInterrupt that carries what was known when it came.
+    """
+    from d2lparams.columns import parse_columns, parse_scenarios
+    from d2lparams.comparison import compare_runs
+    from d2lparams.runner import run
+
+    return compare_runs(
+        run(
+            parse_columns(columns),
+            parse_scenarios(scenarios),
+            timeout=timeout,
+            jobs=jobs,
+            offline=offline,
+            executor=executor,
+            on_event=on_event,
+        )
+    )
+
+
+def backend(name: str) -> Backend[Any]:
+    """The adapter of a framework that is installed in this interpreter.
+
+    Raises:
+        d2lparams.columns.UsageError: when there is no such backend.
+        ModuleNotFoundError: when its framework is not installed here, with the line that installs it.
+    """
+    from importlib import import_module
+
+    from d2lparams.columns import parse_column
+
+    adapter = parse_column(name).adapter
+    made: Backend[Any] = getattr(import_module(f"backends.{adapter.name}"), adapter.class_name)()
+    return made
