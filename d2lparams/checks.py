@@ -1,0 +1,90 @@
+"""What a user may get wrong, each sentence written once: what was wrong, where, and what would have worked.
+
+Every function raises `ValueError`. Imports NumPy only: this module runs inside every framework's environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def one_of(what: str, value: object, allowed: Sequence[str]) -> None:
+    """A word must be one of those that are known."""
+    if value not in allowed:
+        raise ValueError(f"{what} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+def sizes(widths: Any) -> tuple[int, ...]:
+    """Widths of layers: at least two positive whole numbers."""
+    found = tuple(widths) if np.iterable(widths) else ()
+    if len(found) < 2 or not all(_whole(width) and width >= 1 for width in found):
+        raise ValueError(f"sizes must be at least two positive whole numbers, such as (4, 8, 1); got {widths}")
+    return tuple(map(int, found))
+
+
+def groups(tied: Any) -> tuple[tuple[int, ...], ...]:
+    """Tied layers: groups of at least two different layers, no layer in two of them."""
+    if not np.iterable(tied) or not all(np.iterable(group) for group in tied):
+        raise ValueError(f"tied must be groups of layers, such as ((1, 2),); got {tied}")
+    found = tuple(tuple(group) for group in tied)
+    seen: set[Any] = set()
+    for group in found:
+        if len(group) < 2 or len(set(group)) != len(group):
+            raise ValueError(f"a tied group names at least two different layers; got {group}")
+        if seen & set(group):
+            twice = min(seen & set(group))
+            raise ValueError(f"layer {twice} stands in two tied groups; join them into one, got {found}")
+        seen.update(group)
+    return found
+
+
+def layer_exists(layer: Any, layers: int) -> None:
+    """A layer must be one of those that the model has."""
+    if not _whole(layer) or not 0 <= layer < layers:
+        last = f"0 to {layers - 1}" if layers > 1 else "only layer 0"
+        raise ValueError(f"there is no dense layer {layer!r}; this model has {last}, in order of application")
+
+
+def same_shape(layer: int, shape: tuple[int, ...], to: int, other: tuple[int, ...]) -> None:
+    """Layers that are to be tied must have weights of one shape."""
+    if shape != other:
+        raise ValueError(
+            f"layer {layer} has weight {shape} and layer {to} has {other}; only layers of one shape can be tied"
+        )
+
+
+def cast(what: str, value: Array, target: str, dtype: str) -> Array:
+    """The value in the target's dtype; it must fit without loss."""
+    value = np.asarray(value)
+    if value.dtype != dtype and not np.can_cast(value.dtype, dtype, "safe"):
+        raise ValueError(
+            f"{what} is {value.dtype}, but {target} is {dtype}; convert it with .astype({dtype!r}) "
+            "if the loss of precision is meant"
+        )
+    return value.astype(dtype)
+
+
+def inputs(x: Array, width: int, dtype: str) -> Array:
+    """Inputs in the model's dtype; they must be (n, width)."""
+    x = cast("x", x, "the model", dtype)
+    if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] != width:
+        raise ValueError(f"x has shape {x.shape}; this model takes (n, {width}) with n of at least 1")
+    return x
+
+
+def batch(x: Array, y: Array, width: int, outputs: int, dtype: str) -> tuple[Array, Array]:
+    """Inputs (n, width) and targets (n, outputs) in the model's dtype."""
+    x, y = inputs(x, width, dtype), cast("y", y, "the model", dtype)
+    if y.shape != (x.shape[0], outputs):
+        raise ValueError(f"y has shape {y.shape}; for these inputs it must be {(x.shape[0], outputs)}")
+    return x, y
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -1,0 +1,120 @@
+"""What came out of a run: observations, scenario results, runs; plain data with a round trip through JSON.
+
+A value is what JSON can hold. Numbers that JSON has no word for are the strings "NaN", "Infinity" and
+"-Infinity", as in Protocol Buffers' JSON mapping. Arrays are nested lists; a float64 survives exactly.
+
+Imports the standard library and NumPy only: a worker writes these inside a framework's environment.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+SCHEMA_VERSION = 1
+
+# How numbers that JSON has no word for are written.
+NON_FINITE = ("NaN", "Infinity", "-Infinity")
+
+Kind = Literal["invariant", "trait"]
+Status = Literal["ok", "unsupported", "failed", "timeout", "crashed", "install-failed", "not-run"]
+
+
+@dataclass
+class Failure:
+    """Why something did not end well.
+
+    Attributes:
+        message: one sentence.
+        detail: the traceback, or the last lines of the log.
+        command: what was run, when a command failed.
+    """
+
+    message: str
+    detail: str = ""
+    command: str = ""
+
+
+@dataclass
+class Observation:
+    """A named value that a scenario saw.
+
+    Attributes:
+        name: unique within its scenario.
+        kind: an "invariant" must agree with the reference; a "trait" is a framework's own way.
+        value: JSON data, see `jsonable`.
+        expected: what an invariant must be by definition, when that is known without the reference.
+        rtol: how far an invariant may be from the reference, relative to the largest magnitude in it;
+            0 asks for equality.
+    """
+
+    name: str
+    kind: Kind
+    value: Any
+    expected: Any = None
+    rtol: float = 0.0
+
+
+@dataclass
+class ScenarioResult:
+    """How one scenario ended on one column, and what it saw until then. Times are wall-clock seconds."""
+
+    name: str
+    section: str
+    title: str
+    status: Status = "not-run"
+    seconds: float = 0.0
+    observations: list[Observation] = field(default_factory=list)
+    error: Failure | None = None
+
+
+@dataclass
+class Run:
+    """Everything one column produced.
+
+    Attributes:
+        name: the column, as it was asked for.
+        backend: the adapter's name.
+        title: the framework's name as it writes it itself.
+        reference: whether the other columns are held against this one.
+        versions: of the distributions that the environment declares, as they are installed.
+        python: the version of the column's own interpreter.
+        status: "ok" when every scenario is ok or unsupported, otherwise what went wrong first.
+        seconds: wall clock from the start of the worker, or of the build when that failed, to its end.
+        log: the file that holds what the framework printed.
+    """
+
+    name: str
+    backend: str
+    title: str
+    reference: bool = False
+    versions: dict[str, str] = field(default_factory=dict)
+    python: str = ""
+    status: Status = "not-run"
+    seconds: float = 0.0
+    error: Failure | None = None
+    log: str | None = None
+    scenarios: list[ScenarioResult] = field(default_factory=list)
+
+
+def jsonable(value: Any) -> Any:
+    """A value as JSON data: arrays become lists, tuples too, numbers without a JSON form become strings.
+
+    Raises:
+        TypeError: for an object that has no such form, naming its type.
+    """
+    if isinstance(value, (np.ndarray, np.generic)):
+        return jsonable(value.tolist())
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        words = {math.inf: "Infinity", -math.inf: "-Infinity"}
+        return value if math.isfinite(value) else words.get(value, "NaN")
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    raise TypeError(f"an observation cannot hold a {type(value).__qualname__}; give numbers, text or arrays")
