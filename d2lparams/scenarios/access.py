@@ -1,0 +1,95 @@
+"""Reading a model: its output, one layer, one parameter and its gradient, all parameters at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from d2lparams.interface import MLP, Backend, Gradient
+from d2lparams.scenarios.inputs import assign, batch, starting_values
+from d2lparams.scenarios.registry import Observer, scenario
+
+# The network that the section opens with: 4 inputs, a hidden layer of 8, 1 output.
+BOOK = MLP(sizes=(4, 8, 1), dtype="float64")
+
+
+@scenario(section="6.2", title="An MLP computes the same everywhere")
+def forward(backend: Backend[Any], observe: Observer) -> None:
+    """Does a network of 4 inputs, 8 hidden units and 1 output compute the same from the same values?
+
+    What differs is the kind of object that a framework calls a model.
+    """
+    model = backend.mlp(BOOK)
+    assign(backend, model, starting_values(BOOK))
+    x, _ = batch(BOOK, rows=2)
+    output = backend.forward(model, x)
+    observe.trait("model", _type_name(model))
+    observe.invariant("output shape", output.shape, expected=(2, 1))
+    observe.invariant("output", output, rtol=1e-12)
+
+
+@scenario(section="6.2.1", title="The parameters of one layer")
+def layer_access(backend: Backend[Any], observe: Observer) -> None:
+    """How are the second dense layer's parameters reached, and what are they called?
+
+    The values read are those that were written; look at the names, at the index of the layer (does the
+    activation count?), and at the orientation of the weight, (out, in) or (in, out).
+    """
+    model, values = backend.mlp(BOOK), starting_values(BOOK)
+    assign(backend, model, values)
+    weight, bias = backend.parameter(model, 1, "weight"), backend.parameter(model, 1, "bias")
+    observe.trait("access", [weight.access, bias.access])
+    observe.trait("names and shapes", [f"{one.native_name} {one.native_shape}" for one in (weight, bias)])
+    observe.invariant("weight", weight.value, expected=values[1, "weight"])
+    observe.invariant("bias", bias.value, expected=values[1, "bias"])
+
+
+@scenario(section="6.2.1.1", title="One parameter: its value and its gradient")
+def targeted_parameter(backend: Backend[Any], observe: Observer) -> None:
+    """What kind of object is the bias of the second dense layer, and where does its gradient live?
+
+    A parameter may be more than its value. Before a backward pass, one framework keeps no gradient yet, one
+    keeps zeros, and where gradients are returned by a transformation or a tape, none is ever kept.
+    """
+    model, values = backend.mlp(BOOK), starting_values(BOOK)
+    assign(backend, model, values)
+    bias = backend.parameter(model, 1, "bias")
+    observe.trait("parameter object", _type_name(bias.native))
+    observe.trait("value object", _type_name(bias.native_value))
+    observe.invariant("value", bias.value, expected=values[1, "bias"])
+    observe.trait("gradient lives in", bias.gradient.where)
+    observe.trait("gradient before backward", _state(bias.gradient))
+    gradients = backend.gradients(model, *batch(BOOK, rows=2))
+    after = backend.parameter(model, 1, "bias").gradient
+    observe.trait("gradient after backward", _state(after))
+    kept = after.value if after.kept else gradients[1, "bias"]
+    observe.invariant("gradient", kept, rtol=1e-12)
+
+
+@scenario(section="6.2.1.2", title="All parameters at once")
+def all_parameters_at_once(backend: Backend[Any], observe: Observer) -> None:
+    """What do a framework's own listings of all parameters show, in its own order, and how many are there?"""
+    model = backend.mlp(BOOK)
+    parameters = backend.parameters(model)
+    observe.trait("own listings", backend.listings(model))
+    observe.trait("own counts", backend.counts(model))
+    observe.invariant(
+        "shapes, canonical", [one.shape for one in parameters], expected=[(8, 4), (8,), (1, 8), (1,)]
+    )
+    observe.invariant("number of values", sum(one.size for one in parameters), expected=49)
+    observe.invariant("bytes in float64", sum(one.nbytes for one in parameters), expected=392)
+
+
+def _type_name(thing: Any) -> str:
+    """The name of an object's type, with its module; of a pair, both."""
+    if type(thing) is tuple:
+        return f"({', '.join(map(_type_name, thing))})"
+    module = "" if type(thing).__module__ == "builtins" else f"{type(thing).__module__}."
+    return f"{module}{type(thing).__qualname__}"
+
+
+def _state(gradient: Gradient) -> str:
+    if not gradient.kept:
+        return "not kept"
+    if gradient.value is None:
+        return "None"
+    return f"{'values' if gradient.value.any() else 'zeros'} {gradient.value.shape}"

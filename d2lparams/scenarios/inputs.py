@@ -1,0 +1,50 @@
+"""The numbers that scenarios start from: drawn by NumPy, the same on every backend and every NumPy.
+
+`RandomState` is frozen by NumPy's policy on random streams (NEP 19), so that MXNet's old NumPy and a new one
+draw the same. Every number is a multiple of 1/1024, which float32 holds exactly: a model in float32 and one in
+float64 start from equal values.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from d2lparams.interface import MLP, Array, Backend, Role
+
+Values = dict[tuple[int, Role], Array]
+
+
+def draw(seed: int, shape: tuple[int, ...], dtype: str, bound: float = 1.0) -> Array:
+    """Uniform numbers within `bound`, of the given shape and dtype."""
+    uniform = np.random.RandomState(seed).uniform(-bound, bound, shape)
+    return (np.round(uniform * 1024) / 1024).astype(dtype)
+
+
+def starting_values(spec: MLP) -> Values:
+    """Values for every use of every parameter of a model that `spec` describes.
+
+    Tied layers have the values of the first of them. Biases are not zero, lest that hide a mistake.
+    """
+    values: Values = {}
+    for layer in range(spec.layers):
+        owner = spec.owner(layer)
+        outputs, inputs = spec.weight_shape(layer)
+        values[layer, "weight"] = draw(2 * owner, (outputs, inputs), spec.dtype, bound=inputs**-0.5)
+        values[layer, "bias"] = draw(2 * owner + 1, (outputs,), spec.dtype, bound=0.5)
+    return values
+
+
+def assign(backend: Backend[Any], model: Any, values: Values) -> None:
+    """Write all values into a model."""
+    for (layer, role), value in values.items():
+        backend.assign(model, layer, role, value)
+
+
+def batch(spec: MLP, rows: int) -> tuple[Array, Array]:
+    """Inputs (rows, inputs) and targets (rows, outputs)."""
+    return (
+        draw(1001, (rows, spec.sizes[0]), spec.dtype),
+        draw(1002, (rows, spec.sizes[-1]), spec.dtype),
+    )
