@@ -1,0 +1,267 @@
+"""One build of an environment: created, filled and tried beside its place, then moved into it.
+
+Every step is a process of uv or of the new interpreter, in a group of its own, so that it can be stopped with
+all that it started; what it prints goes to a log, and uv's news to whoever waits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from uv import find_uv_bin
+
+from d2lparams.columns import Adapter
+from d2lparams.registries import names_a_registry, registry_flags, registry_settings
+from d2lparams.results import Failure
+
+MARKER = "d2lparams.json"
+TICK = 0.1  # seconds between two looks at what a build printed
+
+
+class InstallFailed(Exception):
+    """An environment could not be built.
+
+    Attributes:
+        failure: what went wrong, the last lines of the log, and the command that failed.
+        log: the file with all of it.
+    """
+
+    def __init__(self, failure: Failure, log: Path) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.log = log
+
+
+class Cancelled(Exception):
+    """The caller asked to stop; nothing was changed."""
+
+
+class Build:
+    """One build: what it starts, where that is written down, and how it is stopped; the caller has the lock."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        path: Path,
+        *,
+        offline: bool,
+        progress: Callable[[str], None],
+        cancelled: threading.Event,
+    ) -> None:
+        self.adapter, self.path = adapter, path
+        self.scratch, self.log = beside(self.path, ".building"), beside(self.path, ".log")
+        self.offline, self.progress, self.cancelled = offline, progress, cancelled
+        self.advice = _OFFLINE if offline else ""
+        self.environ = _environ()
+
+    def run(self) -> None:
+        """Build beside the place, then take the place.
+
+        Raises:
+            InstallFailed: when a step fails.
+            Cancelled: when the caller asked to stop.
+        """
+        remove(self.scratch)
+        (self.path.parent / "uv.toml").touch()
+        self.log.write_text("", encoding="utf-8")
+        try:
+            self._create()
+            self._install()
+            self._import()
+            self._mark()
+            self._publish()
+        finally:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _create(self) -> None:
+        wanted = self.adapter.requires_python
+        self.progress(f"creating an environment with Python {wanted}")
+        self._run(
+            self._uv("venv", "--no-project", "--relocatable", "--python", wanted, self.scratch),
+            problem=f"no environment with Python {wanted} could be created",
+            advice=self.advice,
+        )
+
+    def _install(self) -> None:
+        what = ", ".join(str(one).partition(";")[0].strip() for one in self.adapter.requirements)
+        self._choose_torch()
+        self.progress(f"installing {what}")
+        self._run(
+            # All dependencies: uv knows which of them apply to the Python that it chose.
+            self._uv_pip_install("--compile-bytecode", *self.adapter.dependencies),
+            problem=f"{what} could not be installed",
+            advice=self.advice,
+        )
+
+    def _choose_torch(self) -> None:
+        """Ask for the CPU build of torch where the plain one would bring gigabytes of CUDA with it.
+
+        It lies on an index of its own that not everybody reaches. Only that index is asked here, for torch
+        alone and without retries, so any refusal means the same: this build is not to be had.
+        """
+        torch = [str(one) for one in self.adapter.requirements if one.name.lower() == "torch"]
+        if sys.platform != "linux" or not torch or names_a_registry(os.environ):
+            return
+        self.progress("asking for the CPU build of torch")
+        cpu = {**self.environ, "UV_TORCH_BACKEND": "cpu"}
+        question = self._uv_pip_install("--dry-run", "--no-deps", *torch)
+        code, _ = self._follow(question, {**cpu, "UV_HTTP_RETRIES": "0"})
+        if code == 0:
+            self.environ = cpu
+        else:
+            self.progress("no CPU build of torch to be had; taking the larger build from the usual index")
+
+    def _import(self) -> None:
+        modules = ", ".join(self.adapter.modules)
+        if not modules:
+            return
+        self.progress(f"importing {modules}")
+        # -I: neither the caller's folder nor PYTHON* variables may lend it a module that it lacks.
+        self._run(
+            [str(self._python), "-I", "-c", f"import {modules}"],
+            problem=f"{modules} was installed but cannot be imported",
+        )
+
+    def _mark(self) -> None:
+        facts = json.dumps([str(self.scratch / MARKER), self.adapter.distributions])
+        self._run(
+            [str(self._python), "-I", "-c", _WRITE_MARKER, facts],
+            problem="what was installed cannot be told",
+        )
+
+    def _publish(self) -> None:
+        old = beside(self.path, ".old")
+        remove(old)
+        if self.path.exists():
+            self.path.rename(old)
+        try:
+            self.scratch.rename(self.path)
+        except OSError:
+            if old.exists():
+                old.rename(self.path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+    @property
+    def _python(self) -> Path:
+        return self.scratch / "bin" / "python"
+
+    def _uv(self, *arguments: str | Path) -> list[str]:
+        # --project, and not another working folder: relative paths in the user's settings keep their meaning.
+        always = ["--color", "never", "--project", str(self.path.parent)]
+        return [find_uv_bin(), *map(str, arguments), *always, *(["--offline"] if self.offline else [])]
+
+    def _uv_pip_install(self, *arguments: str) -> list[str]:
+        return self._uv("pip", "install", "--python", self._python, *registry_flags(os.environ), *arguments)
+
+    def _run(self, command: list[str], problem: str, advice: str = "") -> None:
+        """Run a command that has to succeed; when it does not, `problem` says what that means."""
+        code, lines = self._follow(command, self.environ)
+        if code != 0:
+            tail = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+            message = f"{problem}: {_reason(code, lines)}{advice}"
+            raise InstallFailed(Failure(message, "\n".join(tail), shlex.join(command)), self.log)
+
+    def _follow(self, command: list[str], environ: dict[str, str]) -> tuple[int, list[str]]:
+        """Run a command to its end; its exit status, and the lines it printed, each passed on as it came.
+
+        It prints into the log and the log is read from there. So nothing is lost when this process is killed,
+        and what it may leave running in the background holds no pipe that would be waited for.
+        """
+        lines: list[str] = []
+        with self.log.open("ab") as log, self.log.open(encoding="utf-8", errors="replace") as printed:
+            log.write(f"$ {shlex.join(command)}\n".encode())
+            log.flush()
+            printed.seek(0, os.SEEK_END)
+            process = subprocess.Popen(
+                command,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a group of its own, so that what it starts can be stopped with it
+            )
+            try:
+                ended, rest = False, ""
+                while not ended:
+                    if self.cancelled.wait(TICK):
+                        raise Cancelled("building the environment was cancelled")
+                    # Before reading: what an ended process has written is all there will be.
+                    ended = process.poll() is not None
+                    *news, rest = (rest + printed.read() + "\n" * ended).split("\n")
+                    for line in filter(None, map(str.strip, news)):
+                        lines.append(line)
+                        if _NEWS.match(line):
+                            self.progress(line)
+                return process.wait(), lines
+            finally:
+                # Done, cancelled, Ctrl-C, a full disk: nothing stays behind. EPERM is how macOS says that only
+                # dead processes are left in the group.
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+_WRITE_MARKER = """\
+import importlib.metadata, json, platform, sys
+marker, distributions = json.loads(sys.argv[1])
+versions = {name: importlib.metadata.version(name) for name in distributions}
+with open(marker, "w", encoding="utf-8") as file:
+    json.dump({"python_version": platform.python_version(), "versions": versions}, file)
+"""
+
+_OFFLINE = (
+    "; --offline was asked for, and uv can use only what it has downloaded before: "
+    "run it once without --offline"
+)
+
+# These point a new process at the interpreter or the packages of another environment: the caller's.
+_MISLEADING = {"VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONPATH", "PYTHONHOME"}
+
+
+def _environ() -> dict[str, str]:
+    environ = {name: value for name, value in os.environ.items() if name not in _MISLEADING}
+    # The Python that runs this, as installed and not as a virtual environment shows it, is looked at last,
+    # before one is downloaded: it may not be on the path.
+    path = [environ.get("PATH", os.defpath), str(Path(sys.base_prefix) / "bin")]
+    return {**environ, **registry_settings(environ), "PATH": os.pathsep.join(path), "UV_NO_WRAP": "1"}
+
+
+def remove(folder: Path) -> bool:
+    """Remove a folder, the marker first: what is half removed is no environment. False when it is not there."""
+    if not folder.exists():
+        return False
+    (folder / MARKER).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+    return True
+
+
+def beside(path: Path, ending: str) -> Path:
+    """Where what belongs to an environment lies: next to it, with an ending."""
+    return path.with_name(path.name + ending)
+
+
+def _reason(code: int, lines: Sequence[str]) -> str:
+    """Why a command failed: uv's error and its first cause, or else the last thing that was said."""
+    if code < 0:
+        return f"it was ended by signal {-code} ({signal.strsignal(-code)})"
+    errors = [_ERROR.sub("", line).rstrip(":.") for line in lines if _ERROR.match(line)]
+    said = errors[:2] or lines[-1:] or [f"it ended with exit status {code} and said nothing"]
+    return ": ".join(said)
+
+
+_ERROR = re.compile(r"(error:|cause:|Caused by:|\N{MULTIPLICATION SIGN}|╰─▶) *")
+
+# What uv says while one waits; the list of every package and the advice for shells stay in the log.
+_NEWS = re.compile(r"(Resolved|Downloading|Building|Built|Prepared|Installed|Bytecode compiled) ")

@@ -1,0 +1,194 @@
+"""What a user may ask for: columns, written NAME or NAME@VERSION, and scenarios.
+
+Backends are found by their files. An adapter declares itself at the top of its file, as inline script metadata
+(PEP 723): the Python and the packages of its environment, and a `[tool.d2lparams]` table:
+
+    title      the framework's name as it writes it itself
+    class      the Backend subclass in the file
+    modules    what is imported to prove that an environment works
+    aliases    other names that people use for it
+    position   where its column stands; those without one come last
+    reference  true for the one backend that the others are held against
+
+The file is read, never imported, so that the parent needs no framework. A column may also be the path of such
+a file: that is how a backend of one's own is run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from d2lparams.scenarios import Scenario, scenarios
+
+BACKENDS = Path(__file__).resolve().parent.parent / "backends"
+
+
+class UsageError(Exception):
+    """What the user asked for cannot be done. One sentence: what was wrong, where, what would work."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What stands at the top of an adapter's file."""
+
+    path: Path
+    title: str
+    class_name: str
+    requires_python: str
+    dependencies: tuple[str, ...]
+    modules: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    position: int = 1000
+    reference: bool = False
+
+    @property
+    def name(self) -> str:
+        """The backend's name: the file's, without its ending."""
+        return self.path.stem
+
+    @property
+    def requirements(self) -> list[Requirement]:
+        """The dependencies that apply on this platform; the framework itself stands first."""
+        parsed = [Requirement(line) for line in self.dependencies]
+        return [one for one in parsed if one.marker is None or one.marker.evaluate()]
+
+    @property
+    def distributions(self) -> list[str]:
+        """The names of the declared packages, the framework's own first."""
+        return [requirement.name for requirement in self.requirements]
+
+    @property
+    def pinned(self) -> str | None:
+        """The framework's version that the header pins exactly, or None."""
+        pins = [clause.version for clause in self.requirements[0].specifier if clause.operator == "=="]
+        return pins[0] if self.requirements and pins else None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A backend at given versions, in its own environment."""
+
+    name: str
+    adapter: Adapter
+
+
+def read_adapter(path: Path) -> Adapter:
+    """Read the metadata at the top of an adapter's file.
+
+    Raises:
+        UsageError: when the file is missing, or its metadata is missing or incomplete.
+    """
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the backend file {path}: {error}") from None
+    blocks = [match for match in _METADATA.finditer(source) if match["type"] == "script"]
+    if len(blocks) != 1:
+        raise UsageError(
+            f"{path} must have one '# /// script' block that declares its environment; it has {len(blocks)}"
+        )
+    lines = blocks[0]["content"].splitlines(keepends=True)
+    try:
+        header = tomllib.loads("".join(line[2:] if line.startswith("# ") else line[1:] for line in lines))
+        table = header["tool"]["d2lparams"]
+        adapter = Adapter(
+            path=path.resolve(),
+            title=table["title"],
+            class_name=table["class"],
+            requires_python=header["requires-python"],
+            dependencies=tuple(header["dependencies"]),
+            modules=tuple(table.get("modules", ())),
+            aliases=tuple(table.get("aliases", ())),
+            position=int(table.get("position", Adapter.position)),
+            reference=table.get("reference", False),
+        )
+        if not adapter.requirements:
+            raise UsageError(f"{path}: its script block declares no dependency for this platform")
+    except (tomllib.TOMLDecodeError, InvalidRequirement, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: its script block cannot be read: {error}") from None
+    except KeyError as error:
+        raise UsageError(f"{path}: its script block lacks {error}") from None
+    return adapter
+
+
+@cache
+def adapters() -> dict[str, Adapter]:
+    """The backends that are here, by name, in the order of their columns: the reference first."""
+    found = [read_adapter(path) for path in BACKENDS.glob("[!_]*.py")]
+    return {one.name: one for one in sorted(found, key=lambda one: (one.position, one.name))}
+
+
+def reference() -> Column:
+    """The column that the others are held against."""
+    adapter = next(one for one in adapters().values() if one.reference)
+    return Column(adapter.name, adapter)
+
+
+def parse_column(text: str) -> Column:
+    """A column from what a user wrote: NAME, NAME@VERSION, or the path of a backend's file.
+
+    Raises:
+        UsageError: for a name that is not there, with the nearest one, or a version that cannot be built.
+    """
+    if text.endswith(".py"):
+        adapter = read_adapter(Path(text))
+        if adapter.name in adapters() and adapter.path != adapters()[adapter.name].path:
+            raise UsageError(f"{text} has the name of the backend {adapter.name!r}; rename the file")
+        return Column(adapter.name, adapter)
+    name, at, version = text.partition("@")
+    known = {alias: one for one in adapters().values() for alias in (one.name, *one.aliases)}
+    if name.lower() not in known:
+        raise UsageError(unknown("backend", name, list(known)))
+    adapter = known[name.lower()]
+    if at and version != adapter.pinned:
+        raise UsageError(
+            f"cannot build {text}: so far only {adapter.name}@{adapter.pinned} can be built, "
+            f"the version that {adapter.name} stands for"
+        )
+    return Column(f"{adapter.name}@{version}" if at else adapter.name, adapter)
+
+
+def parse_columns(texts: Iterable[str]) -> list[Column]:
+    """The columns to run, each once: the reference first, for the verdicts need it, then those asked for.
+
+    No text at all asks for every backend.
+
+    Raises:
+        UsageError: as `parse_column`.
+    """
+    asked = [parse_column(text) for text in texts] or [Column(name, one) for name, one in adapters().items()]
+    columns = [column for column in asked if column.adapter.reference] or [reference()]
+    columns += [column for column in asked if not column.adapter.reference]
+    return list({column.name: column for column in columns}.values())
+
+
+def parse_scenarios(texts: Iterable[str]) -> list[Scenario]:
+    """The scenarios to run, each once, in the order in which they are shown. No text at all asks for every one.
+
+    Raises:
+        UsageError: for a name that is not there, with the nearest one.
+    """
+    known, asked = scenarios(), set(texts)
+    for text in sorted(asked - known.keys()):
+        raise UsageError(unknown("scenario", text, known))
+    return [one for name, one in known.items() if not asked or name in asked]
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that is not there: the nearest one, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
+    return f"no {what} {name!r}; {hint}"
+
+
+# The regular expression of PEP 723's reference implementation, as the specification gives it.
+_METADATA = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
