@@ -1,0 +1,190 @@
+"""Runs columns side by side and gathers a Run from each.
+
+What can go wrong in a column stays in it, and everything beside it is as if nothing had been. However a run
+ends, by Ctrl-C too, no process of its stays behind.
+
+The parent never imports a framework; it only reads what the workers report.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from d2lparams import environments
+from d2lparams.columns import Column
+from d2lparams.process import TICK
+from d2lparams.results import Failure, Run, ScenarioResult
+from d2lparams.scenarios import Scenario
+from d2lparams.watcher import INTERRUPTED, Event, blank_run, run_column
+from d2lparams.worker import failure
+
+__all__ = ["Event", "Interrupted", "run", "run_column", "usable_cores"]
+
+KEPT_LOGS = 20
+"""The log folders of so many runs are kept."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run. Everything has been stopped; `runs` holds what was known by then.
+
+    A KeyboardInterrupt, so that it means what Ctrl-C always means to a caller who does not look for it.
+    """
+
+    def __init__(self, runs: list[Run]) -> None:
+        super().__init__("the run was interrupted")
+        self.runs = runs
+
+
+def run(
+    columns: Sequence[Column],
+    scenarios: Sequence[Scenario],
+    *,
+    timeout: float = 60.0,
+    jobs: int | None = None,
+    offline: bool = False,
+    rebuild: bool = False,
+    executor: Executor | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    logs: Path | None = None,
+    scenario_file: Path | None = None,
+) -> list[Run]:
+    """Run scenarios on columns, the columns at the same time.
+
+    Args:
+        columns: each needs a name of its own.
+        scenarios: all of them run on every column.
+        timeout: wall-clock seconds that one scenario may take on one column.
+        jobs: how many columns run at once; by default one for each core that this process may use.
+        offline: build no environment from anything but what is on this machine.
+        rebuild: build environments anew that are there already.
+        executor: runs `run_column` for each column instead of threads of our own, `jobs` being its own matter.
+            Then `on_event` hears only of columns that have finished, and an interrupt takes back the columns
+            that have not begun, but has to leave those that have to the executor's processes.
+        on_event: is told of progress, one call at a time, not always from the same thread.
+        logs: the folder for the logs, one file per column; by default a new one beside the environments.
+        scenario_file: a file of scenarios that workers take instead of the program's own.
+
+    Returns:
+        A run for each column, in the order asked for.
+
+    Raises:
+        Interrupted: when Ctrl-C is pressed; it carries the runs.
+        OSError: when there is no place for the logs.
+    """
+    logs = _new_log_folder() if logs is None else logs
+    logs.mkdir(parents=True, exist_ok=True)
+    blank = [ScenarioResult(one.name, one.section, one.title) for one in scenarios]
+    stop = threading.Event()
+    tell = _one_at_a_time(on_event)
+    work = partial(run_column, timeout=timeout, offline=offline, rebuild=rebuild, scenario_file=scenario_file)
+    own = None
+    if executor is None:
+        executor = own = ThreadPoolExecutor(usable_cores() if jobs is None else jobs, "column")
+        # What cannot be pickled goes only where nothing has to be.
+        work = partial(work, on_event=tell, stop=stop)
+    runs: dict[str, Run] = {}
+    try:
+        with _interrupts() as interrupted:
+            futures = {executor.submit(work, one, blank, log=logs / f"{one.name}.log"): one for one in columns}
+            while futures:
+                done, _ = wait(futures, timeout=TICK, return_when=FIRST_COMPLETED)
+                if interrupted():
+                    stop.set()
+                    for future in futures:
+                        future.cancel()
+                    # Our own threads heed `stop` and will be done in a moment; nobody else can be told.
+                    done = done if own else set(futures)
+                for future in done:
+                    column = futures.pop(future)
+                    runs[column.name] = _outcome(future, column, blank)
+                    tell(_finished(runs[column.name]))
+    finally:
+        # For when `on_event` raises, too: then the columns that still run are nobody's.
+        stop.set()
+        if own is not None:
+            own.shutdown(cancel_futures=True)
+    in_order = [runs[column.name] for column in columns]
+    if interrupted():
+        raise Interrupted(in_order)
+    return in_order
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, which in a container is fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _outcome(future: Future[Run], column: Column, scenarios: Sequence[ScenarioResult]) -> Run:
+    """What a future came to; when that is nothing, a run that says why."""
+    error: BaseException | None = None
+    if future.done() and not future.cancelled():
+        error = future.exception()
+        if error is None:
+            return future.result()
+    run = blank_run(column, scenarios)
+    # Ctrl-C reaches every process of the terminal: an executor's processes report it as their exception.
+    if error is None or isinstance(error, KeyboardInterrupt):
+        run.error = Failure(INTERRUPTED)
+    else:
+        run.status, run.error = "failed", failure(error)
+    for cell in run.scenarios:
+        cell.error = Failure(run.error.message)
+    return run
+
+
+def _finished(run: Run) -> Event:
+    done = sum(cell.status != "not-run" for cell in run.scenarios)
+    return Event(run.name, run.status, done, len(run.scenarios), run.seconds, run.status)
+
+
+def _one_at_a_time(on_event: Callable[[Event], None] | None) -> Callable[[Event], None]:
+    """The callback, spared from being called by two threads at once."""
+    lock = threading.Lock()
+
+    def tell(event: Event) -> None:
+        if on_event is not None:
+            with lock:
+                on_event(event)
+
+    return tell
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Take Ctrl-C down instead of having it raise in the midst of things; gives what says whether it came.
+
+    So a second or third one, while processes are being killed, does no harm either. Where signals are not ours
+    (in another thread than the main one, or where they are ignored) all stays as it is.
+    """
+    caught: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    ours = threading.current_thread() is threading.main_thread() and callable(before)
+    if ours:
+        signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    try:
+        yield lambda: bool(caught)
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
+
+
+def _new_log_folder() -> Path:
+    """A folder for the logs of one run; those of the oldest runs are thrown away."""
+    root = environments.cache_root() / "logs"
+    # Names in the order of time, and never the same twice.
+    folder = root / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    for old in sorted(root.iterdir())[:-KEPT_LOGS]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder

@@ -1,0 +1,250 @@
+"""The process inside a column's environment: it runs scenarios on one backend and reports what they saw.
+
+What it reports are events: lines of strict JSON on the stdout that its parent gave it. Frameworks print, so the
+worker keeps that stdout for itself before any of them is imported, and points theirs at the log. The events:
+
+    ready      the backend is imported; the versions that are installed
+    failed     it could not be imported; nothing follows
+    started    a scenario begins
+    observed   what it saw, told at once, so that it is kept whatever happens next
+    finished   how it ended
+    done       there is no more to run
+
+A worker does not outlive its parent: it holds the other end of the parent's pipe as its stdin, and when that
+closes, it ends. Limits are the parent's business; here nothing is watched and nothing is caught but what
+Python can raise.
+
+Imports the standard library and NumPy only, apart from the adapter: this runs in every framework's environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import signal
+import sys
+import textwrap
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+from d2lparams.interface import Backend, Unsupported
+from d2lparams.results import Failure, Observation, ScenarioResult
+from d2lparams.scenarios import Observer, Scenario, scenarios
+from d2lparams.scenarios.registry import REGISTERED
+
+EVENT_LIMIT = 64 * 2**20
+"""The longest event, in bytes: more than any scenario has reason to say, and less than a parent can hold."""
+
+SHOW_STACKS = signal.SIGUSR1
+"""Makes a worker write the stacks of all its threads into the log."""
+
+
+def execute(
+    scenario: Scenario,
+    backend: Backend[Any],
+    emit: Callable[[Observation], None] | None = None,
+    *,
+    catch: type[BaseException] = Exception,
+) -> ScenarioResult:
+    """Run one scenario on a backend, in this process.
+
+    Args:
+        scenario: what to run.
+        backend: what to run it on.
+        emit: is told each observation as soon as it is made; what it raises fails the scenario.
+        catch: what counts as the scenario's failure. An interrupt or an exit is not one by default, for in a
+            process with a keyboard it is the user's.
+    """
+    result = ScenarioResult(scenario.name, scenario.section, scenario.title, status="ok")
+
+    def take(observation: Observation) -> None:
+        if emit is not None:
+            emit(observation)
+        result.observations.append(observation)
+
+    began = time.perf_counter()
+    try:
+        with backend.fresh():
+            scenario.function(backend, Observer(take))
+    except Unsupported as reason:
+        result.status, result.error = "unsupported", Failure(str(reason))
+    except catch as error:
+        result.status, result.error = "failed", failure(error)
+    result.seconds = time.perf_counter() - began
+    return result
+
+
+def failure(error: BaseException) -> Failure:
+    """What an exception says, in one line, and its traceback below the frame that caught it."""
+    text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    inner = error.__traceback__ and error.__traceback__.tb_next
+    trace = traceback.format_exception(type(error), error, inner)
+    return Failure(textwrap.shorten(text, 300, placeholder=" ..."), "".join(trace))
+
+
+def heading(scenario: str) -> str:
+    """The line in the log that what a scenario prints comes under."""
+    return f"--- {scenario}\n"
+
+
+def load_file(path: Path, name: str) -> ModuleType:
+    """Import a file that is in no package, under a name of our choosing: a file `torch.py` must not be `torch`.
+
+    Raises:
+        ImportError: when the file cannot be read as a module, or raises that itself.
+    """
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = module_from_spec(spec)
+    # Before it runs: dataclasses and pickle look their module up by its name.
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Events:
+    """The way to the parent."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._stream = open(descriptor, "wb")  # noqa: SIM115  (a descriptor, kept to the end)
+
+    def send(self, event: str, **fields: Any) -> None:
+        """Write one event and see it off.
+
+        Raises:
+            ValueError: for an event that is too long, or that JSON cannot hold.
+        """
+        text = json.dumps({"event": event, **fields}, ensure_ascii=False, allow_nan=False)
+        # A lone surrogate, as in a file name that is not UTF-8, has no place in JSON; it becomes a "?".
+        line = text.encode("utf-8", "replace") + b"\n"
+        if len(line) > EVENT_LIMIT:
+            raise ValueError(f"an observation of {len(line) >> 20} MiB is more than {EVENT_LIMIT >> 20} MiB")
+        self._stream.write(line)
+        self._stream.flush()
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Load the backend, run the scenarios, report, and leave."""
+    order = _arguments(arguments)
+    events = _take_stdout()
+    _end_with_parent()
+    faulthandler.register(SHOW_STACKS, all_threads=True)
+    began = time.perf_counter()
+    try:
+        backend = _backend(order.adapter, order.backend)
+        known = _scenarios(order.file)
+        todo = [known[name] for name in order.names]
+    except BaseException as error:  # an import that calls sys.exit() is a failed import too
+        events.send("failed", error=vars(failure(error)))
+        _leave(1)
+    versions = _versions(order.distribution)
+    seconds = time.perf_counter() - began
+    events.send("ready", versions=versions, python=platform.python_version(), seconds=seconds)
+    for scenario in todo:
+        _report(scenario, backend, events)
+    events.send("done")
+    _leave(0)
+
+
+def _report(scenario: Scenario, backend: Backend[Any], events: Events) -> None:
+    name = scenario.name
+    os.write(2, heading(name).encode())
+    events.send("started", scenario=name)
+    # No keyboard reaches this process: whatever is raised here, sys.exit() too, the scenario raised.
+    result = execute(
+        scenario,
+        backend,
+        lambda seen: events.send("observed", scenario=name, observation=vars(seen)),
+        catch=BaseException,
+    )
+    error = result.error and vars(result.error)
+    events.send("finished", scenario=name, status=result.status, seconds=result.seconds, error=error)
+
+
+def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="d2lparams worker", description="Started by d2lparams, not by hand.")
+    parser.add_argument("--adapter", required=True, help="a module, or the path of a file")
+    parser.add_argument("--backend", required=True, help="the Backend subclass in it")
+    parser.add_argument("--distribution", action="append", default=[], help="one whose version to report")
+    parser.add_argument("--scenarios", type=Path, dest="file", help="a file to take the scenarios from")
+    parser.add_argument("names", nargs="*", help="the scenarios to run, in this order")
+    return parser.parse_args(arguments)
+
+
+def _take_stdout() -> Events:
+    """Keep stdout for events, where no child of ours inherits it; what is printed goes where errors go."""
+    events = Events(os.dup(1))
+    os.dup2(2, 1)
+    # A crash must not take the last lines along.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # both are TextIOWrapper at the start
+    return events
+
+
+def _end_with_parent() -> None:
+    """Take stdin, which never has data and closes when the parent is gone; leave an empty one behind."""
+    lifeline = os.dup(0)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+
+    def watch() -> None:
+        while os.read(lifeline, 1):
+            pass
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)  # and what the scenarios started
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()
+
+
+def _backend(adapter: str, class_name: str) -> Backend[Any]:
+    if adapter.endswith(".py"):
+        module = load_file(Path(adapter), "backend_file")
+    else:
+        module = importlib.import_module(adapter)
+    backend: Backend[Any] = getattr(module, class_name)()
+    return backend
+
+
+def _scenarios(file: Path | None) -> Mapping[str, Scenario]:
+    if file is None:
+        return scenarios()
+    load_file(file, "scenarios_file")
+    return REGISTERED
+
+
+def _versions(distributions: Iterable[str]) -> dict[str, str]:
+    versions = {}
+    for name in distributions:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # the backend works without it, as its import has shown
+    return versions
+
+
+def _leave(code: int) -> NoReturn:
+    """End here and now.
+
+    Everything is reported, and what a framework does on the way out (joining its threads, unloading its
+    libraries) costs seconds, and at times hangs or crashes: after a good run that would look like a bad one.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            continue  # replaced or closed by a scenario; the exit still stands
+    os._exit(code)
