@@ -1,0 +1,191 @@
+"""Runs side by side, with a verdict per row. Pure: data in, data out, no screen and no file.
+
+An invariant is held against the reference, and against what it must be by definition where that is known. A
+column is right when every number is within the stated tolerance; a shape or a length that differs is never
+right. A trait is not judged: the frameworks' values are the same, or they differ, and the difference is what
+the reader came for. The reference takes no part in that, for it is no framework.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from d2lparams.results import NON_FINITE, SCHEMA_VERSION, Kind, Observation, Run, ScenarioResult, Status
+
+Verdict = Literal["agree", "disagree", "unjudged", "same", "differ"]
+
+
+@dataclass
+class Row:
+    """One observation, on every column.
+
+    Attributes:
+        verdict: an invariant's is "agree" or "disagree", or "unjudged" when nothing was there to hold it
+            against; a trait's is "same" or "differ".
+        values: by column, where there is one.
+        absent: by column, where there is none: how the scenario ended there.
+        problems: by column, why it disagrees, in one sentence.
+    """
+
+    scenario: str
+    observation: str
+    kind: Kind
+    verdict: Verdict
+    values: dict[str, Any] = field(default_factory=dict)
+    absent: dict[str, Status] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Comparison:
+    """Several runs side by side.
+
+    Attributes:
+        columns: the runs, in the order in which they are shown.
+        rows: observations in the order in which scenarios made them.
+        interrupted: whether the user stopped it before it was done.
+    """
+
+    columns: list[Run]
+    rows: list[Row]
+    interrupted: bool = False
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def ok(self) -> bool:
+        """Everything ran to its end, and every invariant agrees."""
+        ran = all(run.status == "ok" for run in self.columns)
+        return ran and not self.interrupted and not self.disagreements and not self.unjudged
+
+    @property
+    def disagreements(self) -> list[Row]:
+        """The rows whose invariant does not hold on every column."""
+        return [row for row in self.rows if row.verdict == "disagree"]
+
+    @property
+    def unjudged(self) -> list[Row]:
+        """The rows whose invariant had nothing to be held against."""
+        return [row for row in self.rows if row.verdict == "unjudged"]
+
+    @property
+    def scenarios(self) -> list[ScenarioResult]:
+        """One result per scenario, for its name, section and title; every column lists the same ones."""
+        return self.columns[0].scenarios if self.columns else []
+
+    def of(self, scenario: str) -> list[Row]:
+        """The rows of one scenario."""
+        return [row for row in self.rows if row.scenario == scenario]
+
+
+def compare_runs(runs: Sequence[Run], *, interrupted: bool = False) -> Comparison:
+    """Put runs of the same scenarios side by side and judge each observation."""
+    rows = []
+    for result in runs[0].scenarios if runs else []:
+        ended = {run.name: one for run in runs for one in run.scenarios if one.name == result.name}
+        for name in _names(ended.values()):
+            seen = {
+                column: observation
+                for column, one in ended.items()
+                for observation in one.observations
+                if observation.name == name
+            }
+            absent = {column: one.status for column, one in ended.items() if column not in seen}
+            rows.append(_row(result.name, seen, absent, {run.name for run in runs if run.reference}))
+    return Comparison(list(runs), rows, interrupted)
+
+
+def deviation(value: Any, reference: Any) -> float:
+    """How far a value is from the reference, relative to the largest magnitude in the reference.
+
+    Lists are arrays and count as a whole; the values of a dict count each for itself. 0 means equal; infinity
+    means another structure, another text, or a number that is not finite where the other is another one.
+    """
+    if isinstance(value, dict) and isinstance(reference, dict):
+        if value.keys() != reference.keys():
+            return math.inf
+        return max((deviation(value[key], reference[key]) for key in reference), default=0.0)
+    if value == reference and isinstance(value, bool) == isinstance(reference, bool):
+        return 0.0
+    mine, theirs = _numbers(value), _numbers(reference)
+    if mine is None or theirs is None or _shape(value) != _shape(reference):
+        return math.inf
+    furthest = max(_distance(one, other) for one, other in zip(mine, theirs, strict=True))
+    scale = max((abs(other) for other in theirs if math.isfinite(other)), default=0.0)
+    if not furthest:
+        return 0.0
+    return furthest / scale if scale else math.inf
+
+
+def _names(results: Iterable[ScenarioResult]) -> list[str]:
+    """The names of all observations, in the order in which they were made."""
+    return list(dict.fromkeys(one.name for result in results for one in result.observations))
+
+
+def _row(scenario: str, seen: dict[str, Observation], absent: dict[str, Status], references: set[str]) -> Row:
+    first = next(iter(seen.values()))
+    values = {column: observation.value for column, observation in seen.items()}
+    if first.kind == "trait":
+        ways = [value for column, value in values.items() if column not in references]
+        verdict: Verdict = "same" if all(way == ways[0] for way in ways) else "differ"
+        return Row(scenario, first.name, "trait", verdict, values, absent)
+    judges = [values[column] for column in seen if column in references]
+    problems = {}
+    for column, observation in seen.items():
+        problem = _problem(observation, judges[0] if judges and column not in references else None)
+        if problem:
+            problems[column] = problem
+    problems |= {column: "never made this observation" for column, status in absent.items() if status == "ok"}
+    judged = judges or all(observation.expected is not None for observation in seen.values())
+    verdict = "disagree" if problems else "agree" if judged else "unjudged"
+    return Row(scenario, first.name, "invariant", verdict, values, absent, problems)
+
+
+def _problem(observation: Observation, reference: Any) -> str:
+    """Why an invariant does not hold; empty when it does."""
+    for name, other in (("the definition", observation.expected), ("the reference", reference)):
+        if other is None:
+            continue
+        where, off = _worst(observation.value, other)
+        if off == math.inf:
+            return f"{where}is not what {name} says"
+        if off > observation.rtol:
+            return (
+                f"{where}is off by {off:.1e} of the largest entry of {name}; {observation.rtol:.0e} is allowed"
+            )
+    return ""
+
+
+def _worst(value: Any, reference: Any) -> tuple[str, float]:
+    """The deviation, and in a dict the entry that has it."""
+    if isinstance(value, dict) and isinstance(reference, dict) and value.keys() == reference.keys() and value:
+        worst = max(reference, key=lambda key: deviation(value[key], reference[key]))
+        return f"{worst} ", deviation(value[worst], reference[worst])
+    return "", deviation(value, reference)
+
+
+def _shape(value: Any) -> tuple[Any, ...]:
+    """The nesting of lists, with their lengths."""
+    return (len(value), *(_shape(item) for item in value)) if isinstance(value, list) else ()
+
+
+def _numbers(value: Any) -> list[float] | None:
+    """All numbers of a nested list in order, or None when there is something else in it, or nothing."""
+    if isinstance(value, list):
+        parts = [_numbers(item) for item in value]
+        if not parts or any(part is None for part in parts):
+            return None
+        return [number for part in parts if part is not None for number in part]
+    if isinstance(value, str):
+        return [float(value)] if value in NON_FINITE else None
+    return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _distance(one: float, other: float) -> float:
+    """The absolute difference; two that are no number are equal, and infinity is far from all but itself."""
+    if one == other or (one != one and other != other):
+        return 0.0
+    distance = abs(one - other)
+    return distance if math.isfinite(distance) else math.inf

@@ -1,0 +1,69 @@
+"""An observation's value as short text for a cell; the whole of it is in the JSON document."""
+
+from __future__ import annotations
+
+from textwrap import indent
+from typing import Any
+
+LONGEST = 160  # characters of one number, name or array
+LONGEST_ARRAY = 48
+
+
+def short(value: Any, *, lines: bool = True) -> str:
+    """A value as text: numbers with four digits, large arrays with their shape, lists with their length.
+
+    Args:
+        value: JSON data, as an observation holds it.
+        lines: whether each entry of a list has a line of its own.
+    """
+    if isinstance(value, dict):
+        if value and all(isinstance(item, list) and _numeric(item) for item in value.values()):
+            return f"{len(value)} arrays"
+        return "\n".join(_entry(key, item, lines) for key, item in value.items()) or "nothing"
+    if isinstance(value, list) and not _numeric(value):
+        return ("\n" if lines else ", ").join(_inline(item) for item in value) or "nothing"
+    return _inline(value)
+
+
+def _entry(key: str, value: Any, lines: bool) -> str:
+    """An entry of a dict; where it is a list, its length and its entries."""
+    if not isinstance(value, list) or (value and _numeric(value)):
+        return f"{key}: {_inline(value)}"
+    if not value:
+        return f"{key}: none"
+    entries = short(value, lines=lines)
+    return f"{key}: {len(value)}\n{indent(entries, '  ')}" if lines else f"{key}: {len(value)} ({entries})"
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, list) and _numeric(value):
+        text = _array(value)
+        return text if len(text) <= LONGEST_ARRAY else _cut(f"{_shape(value)} {text}", LONGEST_ARRAY + 12)
+    if isinstance(value, list):
+        return ", ".join(map(_inline, value)) or "nothing"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_inline(item)}" for key, item in value.items()) or "nothing"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return _cut(str(value), LONGEST)
+
+
+def _array(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_array, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _numeric(value: Any) -> bool:
+    """Whether a list is an array: numbers all the way down, and not empty."""
+    if isinstance(value, list):
+        return bool(value) and all(map(_numeric, value))
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return (len(value), *_shape(value[0])) if isinstance(value, list) else ()
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
