@@ -1,0 +1,90 @@
+"""What is checked, and how. `nox` runs the checks; `nox -l` lists all sessions, `nox -s core` runs one.
+
+A backend's session takes its environment from the metadata at the top of the backend's file, and builds it as
+the command does. Sessions for tools take the registries that the user's pip knows.
+"""
+
+import os
+from dataclasses import replace
+
+import nox
+
+from d2lparams.columns import Column, adapters
+from d2lparams.environments import ensure
+from d2lparams.registries import registry_settings
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "core", "backend", "road"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def install(session: nox.Session, *packages: str, group: str) -> None:
+    """Install packages and one of pyproject's dependency groups."""
+    pinned = nox.project.dependency_groups(PROJECT, group)
+    session.install(*packages, *pinned, env=registry_settings(os.environ))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Lint and format."""
+    install(session, group="lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, strict, without any framework."""
+    install(session, *PROJECT["project"]["dependencies"], group="types")
+    session.run("mypy")
+
+
+@nox.session
+def core(session: nox.Session) -> None:
+    """The harness itself, and the contract on the reference, without any framework."""
+    install(session, "-e", ".", group="test")
+    session.run("pytest", "--ignore=tests/road", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+@nox.parametrize("name", list(adapters()), ids=list(adapters()))
+def backend(session: nox.Session, name: str) -> None:
+    """The contract and the scenarios on one backend, in its own environment."""
+    adapter = adapters()[name]
+    pytest = nox.project.dependency_groups(PROJECT, "contract")
+    column = Column(f"{name}-tests", replace(adapter, dependencies=(*adapter.dependencies, *pytest)))
+    python = str(ensure(column, progress=session.log).python)
+    session.run(python, "-m", "pytest", "tests/contract", "--backend", name, *session.posargs, external=True)
+
+
+@nox.session
+def road(session: nox.Session) -> None:
+    """The command as a process, on all four frameworks."""
+    install(session, "-e", ".", group="test")
+    session.run("pytest", "tests/road", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """How long a comparison takes, against what its parts need. Prints ratios; not a check."""
+    install(session, "-e", ".", group="test")
+    session.run("python", "benchmarks/compare.py", *session.posargs)
+
+
+@nox.session
+def readme(session: nox.Session) -> None:
+    """Make the README's picture anew, from a real run."""
+    install(session, "-e", ".", group="test")
+    session.run(
+        "d2lparams",
+        "compare",
+        "-s",
+        "targeted-parameter",
+        "-s",
+        "tied-by-construction",
+        "--output",
+        "docs/compare.svg",
+    )
