@@ -23,6 +23,7 @@ from typing import Literal
 
 import msgspec
 
+from d2lparams import bootstrap
 from d2lparams.columns import BACKENDS, Column
 from d2lparams.results import Failure, Observation
 from d2lparams.worker import EVENT_LIMIT, SHOW_STACKS
@@ -30,7 +31,6 @@ from d2lparams.worker import EVENT_LIMIT, SHOW_STACKS
 TICK = 0.1
 """Seconds between two looks at whether the process lives and the user has not interrupted."""
 
-_BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 _CHUNK = 2**20
 _TAIL_LINES, _TAIL_BYTES = 40, 16 * 2**10
 
@@ -104,7 +104,7 @@ def command(python: Path, column: Column, names: Sequence[str], scenario_file: P
         "-I",  # neither the user's PYTHON* variables nor the current folder are the framework's business
         *(["-B"] if sys.dont_write_bytecode else []),
         *("-X", "faulthandler", "-X", "utf8"),
-        str(_BOOTSTRAP),
+        bootstrap.__file__,
         f"--adapter={f'backends.{adapter.name}' if ours else adapter.path}",
         f"--backend={adapter.class_name}",
         *(f"--distribution={name}" for name in adapter.distributions),

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from d2lparams.comparison import Comparison, Row
-from d2lparams.reports.values import short
+from d2lparams.reports.values import short, wrap
 from d2lparams.results import Failure, Run, ScenarioResult, Status
 
 # What a column needs to be read; with less, the blocks read better.
@@ -53,9 +53,12 @@ def scenario_view(comparison: Comparison, result: ScenarioResult, width: int) ->
     rows = comparison.of(result.name)
     parts: list[RenderableType] = [Rule(heading, align="left", style="dim")]
     ended = list(_ended(comparison, result.name))
-    cell = (width - NAME_WIDTH - 8) // max(len(comparison.columns), 1) - 3
     if rows:
-        parts.append(_table(comparison, rows) if cell >= NARROWEST_CELL else _blocks(comparison, rows))
+        # Between columns, and at both edges, the table has three characters of space.
+        columns = len(comparison.columns)
+        cell = (width - NAME_WIDTH - 1 - 3 * (columns + 2) - 1) // columns
+        wide = cell >= NARROWEST_CELL
+        parts.append(_table(comparison, rows, cell) if wide else _blocks(comparison, rows, width))
     if ended:
         parts.append(Padding(Group(*ended), (0, 2)))
     return Group(*parts)
@@ -97,35 +100,36 @@ def versions(run: Run) -> str:
     return ", ".join(shown or [f"{name} {version}" for name, version in run.versions.items()])
 
 
-def _table(comparison: Comparison, rows: list[Row]) -> Table:
-    """Rows are observations, columns the frameworks."""
-    table = Table(box=box.SIMPLE_HEAD, expand=True, padding=(0, 1), show_lines=False)
-    table.add_column("")
+def _table(comparison: Comparison, rows: list[Row], width: int) -> Table:
+    """Rows are observations, columns the frameworks, each `width` characters wide."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("", width=1)
     table.add_column("observation", width=NAME_WIDTH, overflow="fold")
     for run in comparison.columns:
         reference = " (reference)" if run.reference else ""
         heading = Text.assemble((run.title, "bold"), reference, (f"\n{versions(run)}", "dim"))
-        table.add_column(heading, ratio=1, overflow="fold")
+        table.add_column(heading, width=width, overflow="fold")
     for row in rows:
-        cells = [_cell(row, run) for run in comparison.columns]
+        cells = [_cell(row, run, width) for run in comparison.columns]
         table.add_row(Text(*VERDICTS[row.verdict]), Text(row.observation), *cells)
     return table
 
 
-def _cell(row: Row, run: Run, *, lines: bool = True) -> Text:
+def _cell(row: Row, run: Run, width: int, *, lines: bool = True) -> Text:
     if run.name in row.absent:
         return Text(row.absent[run.name], STATUS_STYLES.get(row.absent[run.name], "bold red"))
     text = short(row.values[run.name], lines=lines)
     if run.name in row.problems:
-        return Text(f"✗ {text}\n{row.problems[run.name]}", "bold red")
+        return Text(wrap(f"✗ {text}\n{row.problems[run.name]}", width), "bold red")
     if row.verdict == "agree" and not run.reference:
         brief = text if len(text) <= NARROWEST_CELL else "as the reference"
         return Text.assemble(("✓ ", "green"), (brief, "dim"))
-    return Text(text, "yellow" if row.verdict == "differ" and not run.reference else "")
+    return Text(wrap(text, width), "yellow" if row.verdict == "differ" and not run.reference else "")
 
 
-def _blocks(comparison: Comparison, rows: list[Row]) -> Table:
+def _blocks(comparison: Comparison, rows: list[Row], width: int) -> Table:
     """Each observation with a line per framework; one line where there is one thing to say."""
+    cell = max(width - NAME_WIDTH - 4, 10)
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=False)
     table.add_column(width=1)
     table.add_column(width=NAME_WIDTH, overflow="fold")
@@ -135,12 +139,12 @@ def _blocks(comparison: Comparison, rows: list[Row]) -> Table:
         whole = not row.absent and row.verdict in ("agree", "same")
         if whole:
             value = short(next(iter(row.values.values())), lines=False)
-            table.add_row(symbol, Text(row.observation), Text(value))
+            table.add_row(symbol, Text(row.observation), Text(wrap(value, cell)))
             continue
         table.add_row(symbol, Text(row.observation), Text())
         for run in comparison.columns:
             if not (run.reference and row.kind == "trait"):
-                table.add_row("", Text(f"  {run.title}"), _cell(row, run, lines=False))
+                table.add_row("", Text(f"  {run.title}"), _cell(row, run, cell, lines=False))
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from textwrap import indent
 from typing import Any
 
@@ -23,6 +24,21 @@ def short(value: Any, *, lines: bool = True) -> str:
     if isinstance(value, list) and not _numeric(value):
         return ("\n" if lines else ", ").join(_inline(item) for item in value) or "nothing"
     return _inline(value)
+
+
+def wrap(text: str, width: int) -> str:
+    """Break lines that are too long: between words, and a long name at its joints."""
+    wrapped = []
+    for line in text.splitlines():
+        margin = line[: len(line) - len(line.lstrip())]
+        wrapped.append(margin)
+        for word in re.split(r"(?<= )", line.strip()):
+            long = len(word.rstrip()) > width - len(margin) - 2
+            for part in re.split(r"(?<=[./_(\[])", word) if long else [word]:
+                if len(wrapped[-1] + part.rstrip()) > width and wrapped[-1].strip():
+                    wrapped.append(f"{margin}  ")
+                wrapped[-1] += part
+    return "\n".join(line.rstrip() for line in wrapped)
 
 
 def _entry(key: str, value: Any, lines: bool) -> str:

@@ -1,0 +1,57 @@
+"""Every scenario runs on the backend to its end, and its invariants are those of the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from d2lparams.scenarios import scenarios
+from d2lparams.worker import execute
+
+SCENARIOS = scenarios()
+
+
+def invariants(result):
+    return {one.name: one for one in result.observations if one.kind == "invariant"}
+
+
+def numbers(value):
+    """The numbers in JSON data, in order, and the data with a place for each."""
+    if isinstance(value, dict):
+        value = list(value.items())
+    if isinstance(value, list | tuple):
+        parts = [numbers(item) for item in value]
+        return [number for found, _ in parts for number in found], [form for _, form in parts]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return [value], "a number"
+    return [], value
+
+
+def assert_agrees(actual, expected, rtol):
+    """Equal in all but the numbers; those as close as that, relative to the largest magnitude among them."""
+    (found, form), (judges, judged_form) = numbers(actual), numbers(expected)
+    assert form == judged_form
+    if judges:
+        error = np.max(np.abs(np.subtract(found, judges)))
+        assert error <= rtol * np.max(np.abs(judges))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_ends_well_and_its_invariants_agree_with_the_reference(backend, reference, name):
+    result, judge = execute(SCENARIOS[name], backend), execute(SCENARIOS[name], reference)
+    assert (result.status, result.error) == ("ok", None)
+    assert (judge.status, judge.error) == ("ok", None)
+    assert [(one.name, one.kind) for one in result.observations] == [
+        (one.name, one.kind) for one in judge.observations
+    ]
+    judged = invariants(judge)
+    for invariant in invariants(result).values():
+        assert_agrees(invariant.value, judged[invariant.name].value, invariant.rtol)
+        if invariant.expected is not None:
+            assert_agrees(invariant.value, invariant.expected, invariant.rtol)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_sees_the_same_when_it_runs_again(backend, name):
+    first, again = (execute(SCENARIOS[name], backend) for _ in range(2))
+    assert first.observations == again.observations

@@ -1,0 +1,301 @@
+"""What a user may ask for, what an adapter must declare, and what is said when either is wrong."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from d2lparams.columns import (
+    UsageError,
+    adapters,
+    parse_column,
+    parse_columns,
+    parse_scenarios,
+    read_adapter,
+    reference,
+)
+from d2lparams.scenarios import scenarios
+
+PROJECT = tomllib.loads(Path(__file__).parent.parent.joinpath("pyproject.toml").read_text(encoding="utf-8"))[
+    "project"
+]
+
+HEADER = """\
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["numpy==2.0.0"]
+# [tool.d2lparams]
+# title = "Mine"
+# class = "MineBackend"
+# ///
+"""
+
+
+def refuses(sentence):
+    """A UsageError that says this and nothing else."""
+    return pytest.raises(UsageError, match=rf"\A{re.escape(sentence)}\Z")
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes an adapter's file, and gives its path."""
+
+    def write(text, name="mine.py"):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+# -- names ---------------------------------------------------------------------------------------------------
+
+
+def test_the_backends_are_the_files_that_are_there_the_reference_first():
+    assert list(adapters()) == ["numpy", "jax", "mxnet", "tensorflow", "torch"]
+    assert [name for name, adapter in adapters().items() if adapter.reference] == ["numpy"]
+
+
+def test_no_two_backends_share_a_name_or_an_alias():
+    names = list(chain.from_iterable((one.name, *one.aliases) for one in adapters().values()))
+    assert len(set(names)) == len(names)
+    assert names == [name.lower() for name in names]  # what the user types is lowered before it is looked up
+
+
+@pytest.mark.parametrize(
+    ("text", "backend"),
+    [
+        ("torch", "torch"),
+        ("pytorch", "torch"),
+        ("PyTorch", "torch"),
+        ("np", "numpy"),
+        ("gluon", "mxnet"),
+        ("flax", "jax"),
+        ("keras", "tensorflow"),
+        ("tf", "tensorflow"),
+    ],
+)
+def test_a_column_is_asked_for_by_the_backend_s_name_or_an_alias(text, backend):
+    column = parse_column(text)
+    assert (column.name, column.adapter) == (backend, adapters()[backend])
+
+
+@pytest.mark.parametrize("name", ["torch", "PYTORCH"])
+def test_the_version_that_is_pinned_can_be_named(name):
+    pinned = adapters()["torch"].pinned
+    column = parse_column(f"{name}@{pinned}")
+    assert (column.name, column.adapter) == (f"torch@{pinned}", adapters()["torch"])
+
+
+@pytest.mark.parametrize("version", ["1.0", "", "latest"])
+def test_another_version_is_refused_with_the_one_there_is(version):
+    pinned = adapters()["torch"].pinned
+    with refuses(
+        f"cannot build pytorch@{version}: so far only torch@{pinned} can be built, the version that torch stands for"
+    ):
+        parse_column(f"pytorch@{version}")
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [("touch", "torch"), ("pytroch", "pytorch"), ("Tensorflw", "tensorflow"), ("jaxx@0.10", "jax")],
+)
+def test_a_misspelt_name_gets_the_nearest_one(text, near):
+    with refuses(f"no backend {text.partition('@')[0]!r}; did you mean {near!r}?"):
+        parse_column(text)
+
+
+@pytest.mark.parametrize("text", ["", "@1.0", "zzz"])
+def test_a_name_near_to_none_gets_all_of_them(text):
+    names = sorted(chain.from_iterable((one.name, *one.aliases) for one in adapters().values()))
+    with refuses(f"no backend {text.partition('@')[0]!r}; there are {', '.join(names)}"):
+        parse_column(text)
+
+
+# -- lists ---------------------------------------------------------------------------------------------------
+
+
+def test_the_reference_is_the_column_of_the_backend_that_says_so():
+    assert (reference().name, reference().adapter) == ("numpy", adapters()["numpy"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "columns"),
+    [
+        ([], ["numpy", "jax", "mxnet", "tensorflow", "torch"]),
+        (["torch"], ["numpy", "torch"]),
+        (["torch", "jax"], ["numpy", "torch", "jax"]),
+        (["torch", "numpy", "jax"], ["numpy", "torch", "jax"]),
+        (["torch", "pytorch", "torch"], ["numpy", "torch"]),
+        (["numpy"], ["numpy"]),
+        (["reference", "np"], ["numpy"]),
+    ],
+)
+def test_the_reference_stands_first_and_every_column_once(asked, columns):
+    assert [column.name for column in parse_columns(asked)] == columns
+
+
+def test_one_wrong_name_refuses_the_whole_list():
+    with refuses("no backend 'touch'; did you mean 'torch'?"):
+        parse_columns(["jax", "touch"])
+
+
+def test_scenarios_are_run_in_their_own_order_and_once():
+    first, second, *_ = scenarios().values()
+    assert parse_scenarios([]) == list(scenarios().values())
+    assert parse_scenarios([second.name, first.name, second.name]) == [first, second]
+
+
+def test_a_misspelt_scenario_gets_the_nearest_one():
+    name = next(iter(scenarios()))
+    with refuses(f"no scenario {name + 'x'!r}; did you mean {name!r}?"):
+        parse_scenarios([name + "x"])
+
+
+# -- files ---------------------------------------------------------------------------------------------------
+
+
+def test_a_path_is_a_column_named_by_its_file(write):
+    path = write(HEADER)
+    column = parse_column(str(path))
+    assert (column.name, column.adapter.path) == ("mine", path.resolve())
+    assert [one.name for one in parse_columns([str(path)])] == ["numpy", "mine"]
+
+
+def test_the_path_of_a_backend_of_ours_is_that_backend():
+    assert parse_column(str(adapters()["torch"].path)).adapter == adapters()["torch"]
+
+
+def test_a_file_that_takes_a_backend_s_name_is_refused(write):
+    path = write(HEADER, "torch.py")
+    with refuses(f"{path} has the name of the backend 'torch'; rename the file"):
+        parse_column(str(path))
+
+
+def test_the_header_says_all_there_is_to_say(write):
+    full = HEADER.replace(
+        "# ///\n", '# modules = ["a", "b.c"]\n# aliases = ["own"]\n# reference = true\n# ///\n'
+    )
+    plain, given = read_adapter(write(HEADER)), read_adapter(write(full))
+    assert (plain.title, plain.class_name, plain.requires_python) == ("Mine", "MineBackend", ">=3.11")
+    assert (plain.dependencies, plain.distributions, plain.pinned) == (("numpy==2.0.0",), ["numpy"], "2.0.0")
+    assert (plain.modules, plain.aliases, plain.reference) == ((), (), False)
+    assert (given.modules, given.aliases, given.reference) == (("a", "b.c"), ("own",), True)
+
+
+def test_a_dependency_for_another_platform_does_not_count(write):
+    two = '["nowhere==1.0; sys_platform == \'nowhere\'", "numpy>=2"]'
+    adapter = read_adapter(write(HEADER.replace('["numpy==2.0.0"]', two)))
+    assert (adapter.distributions, adapter.pinned) == (["numpy"], None)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"\Acannot read the backend file .*gone\.py: .*No such file"):
+        parse_column(str(tmp_path / "gone.py"))
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"\Acannot read the backend file .*mine\.py: .*decode"):
+        parse_column(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "blocks"),
+    [("import torch\n", 0), (HEADER.replace("# ///\n", ""), 0), (HEADER + "\n" + HEADER, 2)],
+    ids=["none", "without an end", "two"],
+)
+def test_a_file_must_have_one_block(write, text, blocks):
+    path = write(text)
+    with refuses(f"{path} must have one '# /// script' block that declares its environment; it has {blocks}"):
+        read_adapter(path)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["requires-python", "dependencies", "title", "class"],
+    ids=["python", "dependencies", "title", "class"],
+)
+def test_a_key_that_is_missing_is_named(write, key):
+    lines = [line for line in HEADER.splitlines(keepends=True) if not line.startswith(f"# {key} =")]
+    path = write("".join(lines))
+    with refuses(f"{path}: its script block lacks {key!r}"):
+        read_adapter(path)
+
+
+def test_a_table_that_is_missing_is_named(write):
+    path = write("# /// script\n# dependencies = []\n# ///\n")
+    with refuses(f"{path}: its script block lacks 'tool'"):
+        read_adapter(path)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ('title = "Mine"', "title = Mine"),
+        ("numpy==2.0.0", "numpy = 2.0.0"),
+        ('["numpy==2.0.0"]', "3"),
+    ],
+    ids=["no TOML", "no requirement", "no list"],
+)
+def test_a_block_that_cannot_be_read_says_what_is_wrong(write, good, bad):
+    path = write(HEADER.replace(good, bad))
+    with pytest.raises(UsageError, match=rf"\A{re.escape(str(path))}: its script block cannot be read: .+"):
+        read_adapter(path)
+
+
+@pytest.mark.parametrize("none", ["[]", "[\"numpy; sys_platform == 'nowhere'\"]"])
+def test_a_block_without_a_dependency_is_refused(write, none):
+    path = write(HEADER.replace('["numpy==2.0.0"]', none))
+    with refuses(f"{path}: its script block declares no dependency for this platform"):
+        read_adapter(path)
+
+
+# -- the headers of our own backends, and pyproject.toml -----------------------------------------------------
+
+PLATFORMS = {
+    "Linux": {"sys_platform": "linux", "platform_machine": "x86_64"},
+    "Linux on ARM": {"sys_platform": "linux", "platform_machine": "aarch64"},
+    "macOS": {"sys_platform": "darwin", "platform_machine": "arm64"},
+}
+FRAMEWORKS = [adapter for adapter in adapters().values() if not adapter.reference]
+
+
+def python_of(adapter):
+    """The oldest Python that the header takes."""
+    return next(SpecifierSet(adapter.requires_python).filter(f"3.{minor}" for minor in range(9, 20)))
+
+
+def applicable(lines, platform, python):
+    """The requirements that hold there, by the name of the distribution."""
+    parsed = [Requirement(line) for line in lines]
+    environment = {**platform, "python_version": python, "python_full_version": f"{python}.0"}
+    return {one.name: one.specifier for one in parsed if one.marker is None or one.marker.evaluate(environment)}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS.values(), ids=PLATFORMS.keys())
+@pytest.mark.parametrize("adapter", FRAMEWORKS, ids=lambda adapter: adapter.name)
+def test_the_environment_that_is_tested_is_within_what_the_extra_supports(adapter, platform):
+    python = python_of(adapter)
+    pins = applicable(adapter.dependencies, platform, python)
+    ours = applicable(PROJECT["dependencies"], platform, python)
+    extra = applicable(PROJECT["optional-dependencies"][adapter.name], platform, python)
+    assert extra.keys() <= pins.keys()
+    for name, pin in pins.items():
+        (clause,) = pin
+        assert clause.operator == "=="
+        supported = extra.get(name, ours.get(name))
+        assert supported is not None, f"{name} is pinned, and in no range that is supported"
+        assert supported.contains(clause.version)
+
+
+@pytest.mark.parametrize("adapter", adapters().values(), ids=lambda adapter: adapter.name)
+def test_the_tested_python_is_one_that_the_package_supports(adapter):
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python_of(adapter))

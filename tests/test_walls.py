@@ -1,0 +1,161 @@
+"""The rooms of the program and what may pass between them, proved on what is loaded and on what is written.
+
+What importing a module loads is seen in a process of its own. There, every framework stands on the path as an
+empty stand-in, so that an import of it would succeed, and be seen, also where no framework is installed.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from d2lparams.columns import adapters
+
+ROOT = Path(__file__).parent.parent
+FRAMEWORKS = {"torch", "mxnet", "jax", "flax", "optax", "tensorflow", "keras"}
+
+
+def modules(folder):
+    """The names of all modules in a package's folder."""
+    paths = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / folder).rglob("*.py")]
+    return sorted(".".join(path.parts).removesuffix(".__init__") for path in paths if path.stem != "__main__")
+
+
+HARNESS = modules("d2lparams")
+REPORTS = modules("d2lparams/reports")
+# What runs inside a column's environment, where of all packages only the framework's and NumPy are installed.
+INSIDE = [
+    "d2lparams",
+    "d2lparams.interface",
+    "d2lparams.checks",
+    "d2lparams.results",
+    "d2lparams.worker",
+    "d2lparams.bootstrap",
+    *modules("d2lparams/scenarios"),
+]
+# One way through, no going back: what a room never loads.
+NEVER = {
+    "d2lparams.environments": {
+        "d2lparams.runner",
+        "d2lparams.comparison",
+        "d2lparams.reports",
+        "d2lparams.cli",
+    },
+    "d2lparams.runner": {"d2lparams.comparison", "d2lparams.reports", "d2lparams.cli", "rich"},
+    "d2lparams.comparison": {
+        "d2lparams.runner",
+        "d2lparams.environments",
+        "d2lparams.reports",
+        "rich",
+        "typer",
+    },
+} | {report: {"d2lparams.runner", "d2lparams.environments", "d2lparams.cli"} for report in REPORTS}
+# The modules of the standard library by which a program reaches out of itself.
+OUTSIDE = {
+    *("asyncio", "builtins", "fileinput", "ftplib", "getpass", "glob", "http", "io", "logging", "mmap"),
+    *("multiprocessing", "os", "pathlib", "shutil", "signal", "socket", "sqlite3", "ssl", "subprocess", "sys"),
+    *("tempfile", "urllib", "webbrowser"),
+}
+
+
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory):
+    """A folder in which every framework is an empty module."""
+    folder = tmp_path_factory.mktemp("stand-ins")
+    for name in FRAMEWORKS:
+        (folder / f"{name}.py").touch()
+    return folder
+
+
+def loaded(module, path=(), before=""):
+    """What importing a module loads that was not loaded before, in a process of its own."""
+    program = (
+        f"import json, sys{before}; before = set(sys.modules); import {module}; "
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    # The stand-ins go first: an installed framework would take seconds, and be just as much of a breach.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*path, ROOT)))}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def tops(names):
+    return {name.partition(".")[0] for name in names}
+
+
+def imports(path):
+    """Every module that a file's import statements name, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            # `from package import module` names the module too.
+            yield from [node.module, *(name for name in inner if file_of(name).exists())]
+
+
+def file_of(module):
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_name(f"{path.name}.py")
+
+
+@pytest.mark.parametrize("module", HARNESS)
+def test_the_harness_imports_no_framework(module, stand_ins):
+    assert not tops(loaded(module, path=[stand_ins])) & FRAMEWORKS
+
+
+@pytest.mark.parametrize("module", HARNESS)
+def test_no_function_of_the_harness_imports_a_framework(module):
+    assert not tops(imports(file_of(module))) & FRAMEWORKS
+
+
+def test_a_breach_would_be_seen(stand_ins):
+    assert FRAMEWORKS <= loaded(", ".join(sorted(FRAMEWORKS)), path=[stand_ins])
+
+
+@pytest.mark.parametrize("module", INSIDE)
+def test_what_runs_inside_a_column_needs_numpy_and_nothing_else(module):
+    # NumPy's compiled parts leave names of their own behind; they are there before we look.
+    added = loaded(module, before=", numpy, numpy.random")
+    others = tops(added) - {*sys.stdlib_module_names, "d2lparams", "numpy"}
+    assert not others
+
+
+@pytest.mark.parametrize("module", INSIDE[1:])  # the package's own functions are the parent's
+def test_no_function_that_runs_inside_a_column_imports_more(module):
+    for name in imports(file_of(module)):
+        assert name in INSIDE or name.partition(".")[0] in {*sys.stdlib_module_names, "numpy"}
+
+
+@pytest.mark.parametrize(("module", "never"), NEVER.items(), ids=NEVER.keys())
+def test_there_is_no_going_back(module, never):
+    names = loaded(module)
+    breaches = (names | tops(names)) & never
+    assert not breaches
+
+
+def test_comparison_is_pure():
+    path = ROOT / "d2lparams" / "comparison.py"
+    assert not tops(imports(path)) & OUTSIDE
+    called = {
+        node.func.id
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert not called & {"open", "print", "input", "exec", "eval", "__import__"}
+
+
+@pytest.mark.parametrize("adapter", adapters().values(), ids=lambda adapter: adapter.name)
+def test_a_backend_imports_its_framework_numpy_and_the_interface(adapter):
+    for name in imports(adapter.path):
+        top = name.partition(".")[0]
+        ours = name == "d2lparams.interface"
+        assert ours or top in {*sys.stdlib_module_names, "numpy", *tops(adapter.modules)}
