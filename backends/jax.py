@@ -74,7 +74,9 @@ class JaxBackend(Backend[Model]):
         return model if spec.lazy else self._initialize(model, np.zeros((1, spec.sizes[0]), spec.dtype))
 
     def _initialize(self, model: Model, x: Array) -> Model:
-        module, _ = model
+        module, variables = model
+        if variables:
+            return model
         return module, module.init(jax.random.key(0), jnp.asarray(x))
 
     def _tie(self, model: Model, layer: int, to: int) -> Model:
@@ -198,7 +200,7 @@ def _parameter(
         native=array,
         native_value=array,
         # Arrays are immutable and come and go; what stays, and what two uses share, is the place in the tree.
-        storage=keys,
+        storage=(id(variables), keys),
         read=lambda: np.array(_at(variables, path)[leaf]).T,
         read_gradient=lambda: _NOT_KEPT,
     )

@@ -109,7 +109,7 @@ class MXNetBackend(Backend[nn.Block]):
     def _counts(self, model: nn.Block) -> dict[str, int]:
         parameters = model.collect_params().values()
         return {
-            "len(net.collect_params())": len(parameters),
+            "len(net.collect_params().keys())": len(parameters),
             "sum(p.data().size for p in net.collect_params().values())": sum(p.data().size for p in parameters),
         }
 

@@ -181,7 +181,7 @@ def _parameter(layer: int, role: Role, access: str, native: Any) -> Parameter:
         native=native,
         native_value=native.value,
         storage=id(native.value),
-        read=lambda: np.array(native).T,
+        read=lambda: np.array(native.numpy()).T,
         read_gradient=lambda: _NOT_KEPT,
     )
 

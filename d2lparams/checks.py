@@ -61,7 +61,12 @@ def same_shape(layer: int, shape: tuple[int, ...], to: int, other: tuple[int, ..
 
 def cast(what: str, value: Array, target: str, dtype: str) -> Array:
     """The value in the target's dtype; it must fit without loss."""
-    value = np.asarray(value)
+    if not hasattr(value, "dtype"):
+        # A list of numbers has no dtype of its own that could be lost.
+        try:
+            return np.asarray(value, dtype)
+        except (TypeError, ValueError):
+            raise ValueError(f"{what} must be an array of numbers; got {value!r:.80}") from None
     if value.dtype != dtype and not np.can_cast(value.dtype, dtype, "safe"):
         raise ValueError(
             f"{what} is {value.dtype}, but {target} is {dtype}; convert it with .astype({dtype!r}) "
@@ -75,6 +80,16 @@ def inputs(x: Array, width: int, dtype: str) -> Array:
     x = cast("x", x, "the model", dtype)
     if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] != width:
         raise ValueError(f"x has shape {x.shape}; this model takes (n, {width}) with n of at least 1")
+    return x
+
+
+def first_batch(x: Array) -> Array:
+    """Inputs of a width that nobody knows yet; they must be (n, inputs), of a floating dtype."""
+    x = np.asarray(x)
+    if x.ndim != 2 or 0 in x.shape or x.dtype not in ("float32", "float64"):
+        raise ValueError(
+            f"a first batch must be (n, inputs), float32 or float64, and not empty; got {x.shape}, {x.dtype}"
+        )
     return x
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
 
 from d2lparams.scenarios import Scenario, scenarios
@@ -99,20 +100,18 @@ def read_adapter(path: Path) -> Adapter:
     try:
         header = tomllib.loads("".join(line[2:] if line.startswith("# ") else line[1:] for line in lines))
         table = header["tool"]["d2lparams"]
-        adapter = Adapter(
-            path=path.resolve(),
-            title=table["title"],
-            class_name=table["class"],
-            requires_python=header["requires-python"],
-            dependencies=tuple(header["dependencies"]),
-            modules=tuple(table.get("modules", ())),
-            aliases=tuple(table.get("aliases", ())),
-            position=int(table.get("position", Adapter.position)),
-            reference=table.get("reference", False),
-        )
+        declared = {
+            "path": path.resolve(),
+            "title": table["title"],
+            "class_name": table["class"],
+            "requires_python": header["requires-python"],
+            "dependencies": header["dependencies"],
+        }
+        optional = {key: table[key] for key in ("modules", "aliases", "position", "reference") if key in table}
+        adapter = msgspec.convert({**declared, **optional}, Adapter)
         if not adapter.requirements:
             raise UsageError(f"{path}: its script block declares no dependency for this platform")
-    except (tomllib.TOMLDecodeError, InvalidRequirement, TypeError, ValueError) as error:
+    except (tomllib.TOMLDecodeError, InvalidRequirement, msgspec.ValidationError) as error:
         raise UsageError(f"{path}: its script block cannot be read: {error}") from None
     except KeyError as error:
         raise UsageError(f"{path}: its script block lacks {error}") from None
@@ -162,12 +161,15 @@ def parse_columns(texts: Iterable[str]) -> list[Column]:
     No text at all asks for every backend.
 
     Raises:
-        UsageError: as `parse_column`.
+        UsageError: as `parse_column`, or for two different references.
     """
     asked = [parse_column(text) for text in texts] or [Column(name, one) for name, one in adapters().items()]
-    columns = [column for column in asked if column.adapter.reference] or [reference()]
-    columns += [column for column in asked if not column.adapter.reference]
-    return list({column.name: column for column in columns}.values())
+    once = {column.name: column for column in asked}.values()
+    judges = [column for column in once if column.adapter.reference] or [reference()]
+    if len(judges) > 1:
+        names = " and ".join(column.name for column in judges)
+        raise UsageError(f"{names} are references both; the others can be held against one only")
+    return judges + [column for column in once if not column.adapter.reference]
 
 
 def parse_scenarios(texts: Iterable[str]) -> list[Scenario]:

@@ -62,7 +62,7 @@ class MLP:
         sizes: widths from input to output; `(4, 8, 1)` has two dense layers, 4 to 8 and 8 to 1.
         activation: applied after every dense layer but the last.
         tied: groups of dense layers that are one layer; `((1, 2),)` applies the same layer twice.
-        dtype: of parameters, inputs and outputs.
+        dtype: of parameters and inputs.
         lazy: leave the input widths for the framework to find out from the first batch (`Backend.initialize`).
 
     Raises:
@@ -169,7 +169,10 @@ class Parameter:
 
 def unique(parameters: Sequence[Parameter]) -> list[Parameter]:
     """The parameters with each storage once, at its first use: what there really is to train and to save."""
-    return list({parameter.storage: parameter for parameter in reversed(parameters)}.values())[::-1]
+    first: dict[Hashable, Parameter] = {}
+    for parameter in parameters:
+        first.setdefault(parameter.storage, parameter)
+    return list(first.values())
 
 
 @dataclass(frozen=True)
@@ -234,8 +237,12 @@ class Backend(ABC, Generic[Model]):
         return self._mlp(spec)
 
     def initialize(self, model: Model, x: Array) -> Model:
-        """Give a lazy model its shapes from a first batch; the result may be a new model."""
-        return self._initialize(model, np.asarray(x))
+        """Give a lazy model its shapes from a first batch x (n, inputs); the result may be a new model.
+
+        Raises:
+            ValueError: when x is no such batch.
+        """
+        return self._initialize(model, checks.first_batch(x))
 
     def tie(self, model: Model, layer: int, to: int) -> Model:
         """Make `layer` another use of layer `to`; its own values are dropped. The result may be a new model.

@@ -36,7 +36,9 @@ def test_the_owner_is_the_first_layer_of_the_group():
     assert [spec.owner(layer) for layer in range(spec.layers)] == [0, 1, 2, 1, 4]
 
 
-@pytest.mark.parametrize("sizes", [(), (4,), (4, 0), (4, -1, 1), (4, 8.0, 1), (4, True), (4, "8"), (4, None)])
+@pytest.mark.parametrize(
+    "sizes", [(), (4,), (4, 0), (4, -1, 1), (4, 8.0, 1), (4, True), (4, "8"), (4, None), 8, None]
+)
 def test_sizes_that_are_not_positive_whole_numbers(sizes):
     with refuses(f"sizes must be at least two positive whole numbers, such as (4, 8, 1); got {sizes}"):
         MLP(sizes)
@@ -52,6 +54,12 @@ def test_an_activation_that_there_is_not(activation):
 def test_a_dtype_that_there_is_not(dtype):
     with refuses(f"dtype must be one of 'float32', 'float64'; got {dtype!r}"):
         MLP((4, 1), dtype=dtype)
+
+
+@pytest.mark.parametrize("tied", [(1, 2), 1, None])
+def test_tied_layers_that_are_in_no_group(tied):
+    with refuses(f"tied must be groups of layers, such as ((1, 2),); got {tied}"):
+        MLP((4, 8, 8, 8, 1), tied=tied)
 
 
 @pytest.mark.parametrize("group", [(), (1,), (1, 1), (1, 2, 1)])

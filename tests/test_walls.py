@@ -118,7 +118,7 @@ def test_no_function_of_the_harness_imports_a_framework(module):
 
 
 def test_a_breach_would_be_seen(stand_ins):
-    assert FRAMEWORKS <= loaded(", ".join(sorted(FRAMEWORKS)), path=[stand_ins])
+    assert loaded(", ".join(sorted(FRAMEWORKS)), path=[stand_ins]) >= FRAMEWORKS
 
 
 @pytest.mark.parametrize("module", INSIDE)

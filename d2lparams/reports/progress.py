@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
@@ -13,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from d2lparams.reports.terminal import STATUS_STYLES
-from d2lparams.runner import Event
+
+if TYPE_CHECKING:
+    from d2lparams.runner import Event
 
 
 class Progress:

@@ -21,7 +21,7 @@ from d2lparams.results import Failure, Run, ScenarioResult, Status
 
 # What a column needs to be read; with less, the blocks read better.
 NARROWEST_CELL = 20
-NAME_WIDTH = 24
+NAME_WIDTH = 26
 
 VERDICTS = {
     "agree": ("✓", "green"),
@@ -82,7 +82,7 @@ def summary(comparison: Comparison) -> RenderableType:
     verdicts.append(f"{counts['disagree']} disagree", "bold red" if counts["disagree"] else "")
     if counts["unjudged"]:
         verdicts.append(f", {counts['unjudged']} had no reference to be held against", "yellow")
-    verdicts.append(f"; traits: {counts['differ']} differ, {counts['same']} are the same")
+    verdicts.append(f"; traits: {counts['differ']} different, {counts['same']} the same")
     lines: list[RenderableType] = [Rule(Text("Summary", "bold"), align="left", style="dim"), columns, verdicts]
     for row in comparison.disagreements:
         for column, problem in row.problems.items():

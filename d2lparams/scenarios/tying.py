@@ -37,7 +37,7 @@ def tied_afterwards(backend: Backend[Any], observe: Observer) -> None:
     assign(backend, untied, starting_values(UNTIED))
     model = backend.tie(untied, 2, to=1)
     observe.trait("what it takes", backend.tying)
-    observe.trait("the model", "changed in place" if model is untied else "rebuilt; the old one is as it was")
+    observe.trait("the model", _what_became(backend, untied, model))
     _observe_tie(backend, observe, model)
 
 
@@ -63,6 +63,17 @@ def tied_gradients_add_up(backend: Backend[Any], observe: Observer) -> None:
                 expected=alone[1, role] + alone[2, role],
                 rtol=rtol,
             )
+
+
+def _what_became(backend: Backend[Any], before: Any, after: Any) -> str:
+    """What a tie did to the model that it was asked of."""
+    if after is before:
+        return "changed in place"
+    weight = backend.parameter(after, 0, "weight").value
+    backend.assign(after, 0, "weight", weight + 1)
+    moved = not np.array_equal(backend.parameter(before, 0, "weight").value, weight)
+    backend.assign(after, 0, "weight", weight)
+    return "rebuilt; the old one shares its layers" if moved else "rebuilt; the old one stands apart"
 
 
 def _observe_tie(backend: Backend[Any], observe: Observer, model: Any) -> None:

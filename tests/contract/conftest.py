@@ -72,7 +72,7 @@ def rtol(dtype: DType) -> float:
 
 @pytest.fixture
 def near() -> Callable[[Any, float], Any]:
-    """`actual == near(expected, rtol)`: of one shape, and as close as that, relative to the largest magnitude."""
+    """`actual == near(expected, rtol)`: of one shape, and that close, relative to the largest magnitude."""
 
     def near(expected: Any, rtol: float) -> Any:
         return pytest.approx(expected, rel=0, abs=rtol * float(np.max(np.abs(expected))))

@@ -1,0 +1,56 @@
+"""The command as a process, for tests that use it as its users do.
+
+Imports pytest and the standard library only: the contract's tests load this file inside every framework's
+environment.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# What speaks of screens in the caller's environment; a test says itself how wide its own is, and whether in colour.
+SCREEN = {
+    *("COLUMNS", "LINES", "TERMINAL_WIDTH", "TERM", "COLORTERM"),
+    *("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "GITHUB_ACTIONS"),
+}
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., subprocess.Popen[str]]:
+    """Start the command `d2lparams`; by default its output is kept, and its screen is 80 characters wide."""
+
+    def start(*arguments: Any, environ: Mapping[str, str] = {}, **options: Any) -> subprocess.Popen[str]:
+        plain = {name: value for name, value in os.environ.items() if name not in SCREEN}
+        kept = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(
+            [Path(sys.executable).with_name("d2lparams"), *map(str, arguments)],
+            env={**plain, "COLUMNS": "80", **environ},
+            text=True,
+            **{**kept, **options},
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def command(
+    start: Callable[..., subprocess.Popen[str]],
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command `d2lparams` to its end."""
+
+    def command(*arguments: Any, seconds: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
+        with start(*arguments, **options) as process:
+            try:
+                output, errors = process.communicate(timeout=seconds)
+            finally:
+                process.kill()
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    return command
