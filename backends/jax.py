@@ -144,12 +144,20 @@ class JaxBackend(Backend[Model]):
 
 
 def _dense(model: Model) -> list[tuple[str, ...]]:
-    """The path of every dense layer's variables, once for each use, in order of application.
-
-    Flax knows the order only while it applies the module, so it is applied to a shape, without computing. The
-    input width is that of one of the kernels; the others do not fit.
-    """
+    """The path of every dense layer's variables, once for each use, in order of application."""
     module, variables = model
+    if type(module) is nn.Sequential:
+        inner = [(index, one) for index, one in enumerate(module.layers) if isinstance(one, nn.Module)]
+        if all(type(one) is nn.Dense for _, one in inner):
+            return [(_sequential_name(module, index),) for index, _ in inner]
+    return _traced(module, variables)
+
+
+def _traced(module: nn.Module, variables: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The same for any module: it is applied to a shape, without computing, and watched, in milliseconds.
+
+    The input width is that of one of the kernels; the others do not fit.
+    """
     kernels = [
         leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables) if path[-1].key == "kernel"
     ]

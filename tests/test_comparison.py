@@ -140,7 +140,9 @@ def test_whole_numbers_beyond_any_float_do_no_harm(value: Any) -> None:
     ],
 )
 def test_an_invariant_is_held_against_the_reference(value: Any, rtol: float, verdict: str) -> None:
-    row = judged(column("numpy", invariant([1.0, 8.0], rtol=rtol)), column("torch", invariant(value, rtol=rtol)))
+    row = judged(
+        column("numpy", invariant([1.0, 8.0], rtol=rtol)), column("torch", invariant(value, rtol=rtol))
+    )
     assert (row.kind, row.verdict) == ("invariant", verdict)
     assert list(row.problems) == ([] if verdict == "agree" else ["torch"])
     assert row.values == {"numpy": [1.0, 8.0], "torch": value}
@@ -178,7 +180,9 @@ def test_without_a_reference_the_definition_judges() -> None:
     crashed = column("numpy", status="crashed")
     row = judged(crashed, column("torch", invariant(121, expected=121)))
     assert (row.verdict, row.absent) == ("agree", {"numpy": "crashed"})
-    row = judged(crashed, column("torch", invariant(121, expected=121)), column("jax", invariant(120, expected=121)))
+    row = judged(
+        crashed, column("torch", invariant(121, expected=121)), column("jax", invariant(120, expected=121))
+    )
     assert row.verdict == "disagree"
     assert list(row.problems) == ["jax"]
 
@@ -201,9 +205,7 @@ def test_an_observation_that_was_never_made_disagrees() -> None:
 
 @pytest.mark.parametrize("status", ["unsupported", "failed", "timeout", "crashed", "install-failed", "not-run"])
 def test_a_column_that_did_not_get_there_is_absent_and_spoils_no_verdict(status: Status) -> None:
-    row = judged(
-        column("numpy", invariant(1.0)), column("torch", invariant(1.0)), column("jax", status=status)
-    )
+    row = judged(column("numpy", invariant(1.0)), column("torch", invariant(1.0)), column("jax", status=status))
     assert (row.verdict, row.absent, row.problems) == ("agree", {"jax": status}, {})
     assert "jax" not in row.values
 
@@ -272,7 +274,10 @@ def test_every_column_is_in_every_row() -> None:
 
 
 def test_it_is_ok_when_everything_ran_and_every_invariant_agrees() -> None:
-    reference, torch = column("numpy", invariant(1.0), trait("a", "y")), column("torch", invariant(1.0), trait("b", "y"))
+    reference, torch = (
+        column("numpy", invariant(1.0), trait("a", "y")),
+        column("torch", invariant(1.0), trait("b", "y")),
+    )
     assert compare_runs([reference, torch]).ok
     assert compare_runs([]).ok
 
@@ -381,7 +386,9 @@ def test_what_is_no_such_document_is_refused(document: dict[str, Any], path: lis
     assert not jsonschema.Draft202012Validator(schema()).is_valid(wrong)
 
 
-@pytest.mark.parametrize("wrong", [b"", b"null", b"[]", b"{}", b"d2lparams", b"\xff\xfe", b'{"columns": [NaN]}'])
+@pytest.mark.parametrize(
+    "wrong", [b"", b"null", b"[]", b"{}", b"d2lparams", b"\xff\xfe", b'{"columns": [NaN]}']
+)
 def test_what_is_no_document_is_refused(wrong: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         from_json(wrong)

@@ -68,7 +68,9 @@ def run(column: str, status: Status, *cells: ScenarioResult, error: Failure | No
 def comparison() -> Comparison:
     """Five columns, of which one is whole; all statuses and all verdicts but one are in it."""
     crash = "the worker was killed by SIGSEGV"
-    install = Failure("jax==1.2.3 could not be installed: no [solution]", "No solution found", "uv pip install jax")
+    install = Failure(
+        "jax==1.2.3 could not be installed: no [solution]", "No solution found", "uv pip install jax"
+    )
     return compare_runs(
         [
             run("numpy", "ok", cell("numpy", "first", "ok", 6), cell("numpy", "second", "ok", 6)),
@@ -148,7 +150,8 @@ def blocks(text: str) -> Iterator[tuple[str, str, list[str]]]:
         if line[:2] in ("✓ ", "✗ ", "= ", "≠ ", "? "):
             if block:
                 yield block
-            block = line[0], line[26:].strip(), []
+            _, *value = re.split(r"  +", line[2:].strip(), maxsplit=1)
+            block = line[0], "".join(value), []
         elif block:
             block[2].append(line)
     if block:
@@ -232,7 +235,12 @@ def test_the_summary_says_what_failed_and_where_its_log_is(comparison: Compariso
 @pytest.mark.parametrize("width", [80, 200])
 def test_what_looks_like_markup_is_text(comparison: Comparison, width: int) -> None:
     text = unwrapped(shown(comparison, width))
-    for words in ("[bold]gradients[/bold]", "<b>torch</b>", "The second [red]and[/red] last", "ValueError: [/red]"):
+    for words in (
+        "[bold]gradients[/bold]",
+        "<b>torch</b>",
+        "The second [red]and[/red] last",
+        "ValueError: [/red]",
+    ):
         assert unwrapped(words) in text
 
 
