@@ -189,7 +189,7 @@ def _parameter(layer: int, role: Role, access: str, native: Any) -> Parameter:
 class _Trainer(Trainer):
     """One graph for loss, gradients and update, without XLA.
 
-    XLA makes a step of a small model a quarter cheaper, and compiling costs as much as thousands of such steps.
+    On steps of this size XLA gains little or nothing, and compiling for it takes most of a second.
     """
 
     def __init__(self, model: keras.Model, parameters: list[Parameter], optimizer: Optimizer) -> None:

@@ -34,6 +34,7 @@ app = typer.Typer(
     name="d2lparams",
     help="Parameter management on PyTorch, MXNet, JAX/Flax and TensorFlow/Keras, side by side, run for real.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -57,16 +58,21 @@ Jobs = Annotated[
 
 
 def main() -> None:
-    """The entry point: turns a usage error into one sentence, and a closed pipe into silence."""
+    """The entry point: turns what the user or the machine got wrong into one sentence."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except UsageError as error:
         errors.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader (`| head`) has seen enough. What is still buffered must not be written at exit.
+    except OSError as error:
+        # What is still buffered cannot be written either, and must not be tried again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        if not isinstance(error, BrokenPipeError):  # the reader (`| head`) has seen enough
+            errors.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
+        sys.exit(1)
 
 
 @app.callback(invoke_without_command=True)
@@ -211,7 +217,7 @@ def env_build(
             log = f"\n  log: {run.log}" if run.log else ""
             errors.print(f"{run.name}: {run.error.message}{command}{log}", soft_wrap=True, markup=False)
         else:
-            output.print(f"{run.name}: ready, {versions(run)}, Python {run.python}", highlight=False)
+            output.print(Text(f"{run.name}: ready, {versions(run)}, Python {run.python}"))
     if number:
         raise typer.Exit(128 + number)
     if any(run.error for run in runs):
@@ -225,7 +231,7 @@ def env_clean(columns: Columns = None) -> None:
 
     removed = clean([parse_column(text) for text in columns] if columns else None)
     for path in removed:
-        output.print(f"removed {path}", highlight=False, soft_wrap=True)
+        output.print(Text(f"removed {path}"), soft_wrap=True)
     if not removed:
         output.print("there was nothing to remove", highlight=False)
 
@@ -242,23 +248,22 @@ def _run(
     from d2lparams.reports.progress import Progress
     from d2lparams.runner import Interrupted, run
 
-    received = [signal.SIGINT]
-
-    def interrupt(number: int, frame: object) -> None:
-        received.append(signal.Signals(number))
-        signal.raise_signal(signal.SIGINT)
-
-    # A shutdown or a closed terminal ends a run as Ctrl-C does: nothing is left behind, nothing is lost.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
     chosen = list(scenarios)
     try:
         with Progress(errors, [one.name for one in columns], [one.name for one in chosen]) as progress:
             runs = run(
-                columns, chosen, timeout=timeout, jobs=jobs, offline=offline, rebuild=rebuild, on_event=progress
+                columns,
+                chosen,
+                timeout=timeout,
+                jobs=jobs,
+                offline=offline,
+                rebuild=rebuild,
+                on_event=progress,
+                # A shutdown or a closed terminal ends a run as Ctrl-C does: nothing is left behind or lost.
+                heed=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
             )
     except Interrupted as interrupted:
-        return interrupted.runs, received[-1]
+        return interrupted.runs, interrupted.signal_number
     except OSError as error:
         raise UsageError(
             f"cannot write to the cache folder: {error}; set D2LPARAMS_CACHE to another one"

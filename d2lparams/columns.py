@@ -161,15 +161,20 @@ def parse_columns(texts: Iterable[str]) -> list[Column]:
     No text at all asks for every backend.
 
     Raises:
-        UsageError: as `parse_column`, or for two different references.
+        UsageError: as `parse_column`; for two references, or two files of one name.
     """
     asked = [parse_column(text) for text in texts] or [Column(name, one) for name, one in adapters().items()]
-    once = {column.name: column for column in asked}.values()
-    judges = [column for column in once if column.adapter.reference] or [reference()]
+    once: dict[str, Column] = {}
+    for column in asked:
+        if once.setdefault(column.name, column) != column:
+            raise UsageError(
+                f"two files for one column: {once[column.name].adapter.path} and {column.adapter.path}"
+            )
+    judges = [column for column in once.values() if column.adapter.reference] or [reference()]
     if len(judges) > 1:
         names = " and ".join(column.name for column in judges)
         raise UsageError(f"{names} are references both; the others can be held against one only")
-    return judges + [column for column in once if not column.adapter.reference]
+    return judges + [column for column in once.values() if not column.adapter.reference]
 
 
 def parse_scenarios(texts: Iterable[str]) -> list[Scenario]:

@@ -52,7 +52,7 @@ class Comparison:
     columns: list[Run]
     rows: list[Row]
     interrupted: bool = False
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = SCHEMA_VERSION
 
     @property
     def ok(self) -> bool:
@@ -107,16 +107,19 @@ def deviation(value: Any, reference: Any) -> float:
         if value.keys() != reference.keys():
             return math.inf
         return max((deviation(value[key], reference[key]) for key in reference), default=0.0)
-    if value == reference and isinstance(value, bool) == isinstance(reference, bool):
-        return 0.0
     mine, theirs = _numbers(value), _numbers(reference)
-    if mine is None or theirs is None or _shape(value) != _shape(reference):
+    if mine is None or theirs is None:
+        return 0.0 if _equal(value, reference) else math.inf
+    if _shape(value) != _shape(reference):
         return math.inf
-    furthest = max(_distance(one, other) for one, other in zip(mine, theirs, strict=True))
-    scale = max((abs(other) for other in theirs if math.isfinite(other)), default=0.0)
-    if not furthest:
-        return 0.0
-    return furthest / scale if scale else math.inf
+    try:
+        furthest = max(_distance(one, other) for one, other in zip(mine, theirs, strict=True))
+        scale = max((abs(other) for other in theirs if math.isfinite(other)), default=0.0)
+        if not furthest:
+            return 0.0
+        return furthest / scale if scale else math.inf
+    except OverflowError:  # a whole number that no float can hold
+        return 0.0 if mine == theirs else math.inf
 
 
 def _names(results: Iterable[ScenarioResult]) -> list[str]:
@@ -134,7 +137,7 @@ def _row(scenario: str, seen: dict[str, Observation], absent: dict[str, Status],
     judges = [values[column] for column in seen if column in references]
     problems = {}
     for column, observation in seen.items():
-        problem = _problem(observation, judges[0] if judges and column not in references else None)
+        problem = _problem(observation, [] if column in references else judges[:1])
         if problem:
             problems[column] = problem
     problems |= {column: "never made this observation" for column, status in absent.items() if status == "ok"}
@@ -143,11 +146,12 @@ def _row(scenario: str, seen: dict[str, Observation], absent: dict[str, Status],
     return Row(scenario, first.name, "invariant", verdict, values, absent, problems)
 
 
-def _problem(observation: Observation, reference: Any) -> str:
+def _problem(observation: Observation, judges: Sequence[Any]) -> str:
     """Why an invariant does not hold; empty when it does."""
-    for name, other in (("the definition", observation.expected), ("the reference", reference)):
-        if other is None:
-            continue
+    held = [("the reference", judge) for judge in judges]
+    if observation.expected is not None:
+        held.insert(0, ("the definition", observation.expected))
+    for name, other in held:
         where, off = _worst(observation.value, other)
         if off == math.inf:
             return f"{where}is not what {name} says"
@@ -164,6 +168,15 @@ def _worst(value: Any, reference: Any) -> tuple[str, float]:
         worst = max(reference, key=lambda key: deviation(value[key], reference[key]))
         return f"{worst} ", deviation(value[worst], reference[worst])
     return "", deviation(value, reference)
+
+
+def _equal(value: Any, reference: Any) -> bool:
+    """Equality that tells True from 1, at any depth."""
+    if isinstance(value, list) and isinstance(reference, list):
+        return len(value) == len(reference) and all(map(_equal, value, reference))
+    if isinstance(value, dict) and isinstance(reference, dict):
+        return value.keys() == reference.keys() and all(_equal(value[key], reference[key]) for key in value)
+    return isinstance(value, bool) == isinstance(reference, bool) and bool(value == reference)
 
 
 def _shape(value: Any) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 # How numbers that JSON has no word for are written.
 NON_FINITE = ("NaN", "Infinity", "-Infinity")

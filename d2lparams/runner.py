@@ -36,12 +36,15 @@ KEPT_LOGS = 20
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a run. Everything has been stopped; `runs` holds what was known by then.
 
+    Or another signal that `run` was told to heed, see `signal_number`.
+
     A KeyboardInterrupt, so that it means what Ctrl-C always means to a caller who does not look for it.
     """
 
-    def __init__(self, runs: list[Run]) -> None:
+    def __init__(self, runs: list[Run], signal_number: int) -> None:
         super().__init__("the run was interrupted")
         self.runs = runs
+        self.signal_number = signal_number
 
 
 def run(
@@ -56,6 +59,7 @@ def run(
     on_event: Callable[[Event], None] | None = None,
     logs: Path | None = None,
     scenario_file: Path | None = None,
+    heed: Sequence[signal.Signals] = (signal.SIGINT,),
 ) -> list[Run]:
     """Run scenarios on columns, the columns at the same time.
 
@@ -72,12 +76,13 @@ def run(
         on_event: is told of progress, one call at a time, not always from the same thread.
         logs: the folder for the logs, one file per column; by default a new one beside the environments.
         scenario_file: a file of scenarios that workers take instead of the program's own.
+        heed: the signals that end a run early, where they are not ignored.
 
     Returns:
         A run for each column, in the order asked for.
 
     Raises:
-        Interrupted: when Ctrl-C is pressed; it carries the runs.
+        Interrupted: when a signal to heed, Ctrl-C by default, has come; it carries the runs.
         OSError: when there is no place for the logs.
     """
     logs = _new_log_folder() if logs is None else logs
@@ -93,7 +98,7 @@ def run(
         work = partial(work, on_event=tell, stop=stop)
     runs: dict[str, Run] = {}
     try:
-        with _interrupts() as interrupted:
+        with _interrupts(heed) as interrupted:
             futures = {executor.submit(work, one, blank, log=logs / f"{one.name}.log"): one for one in columns}
             while futures:
                 done, _ = wait(futures, timeout=TICK, return_when=FIRST_COMPLETED)
@@ -114,7 +119,7 @@ def run(
             own.shutdown(cancel_futures=True)
     in_order = [runs[column.name] for column in columns]
     if interrupted():
-        raise Interrupted(in_order)
+        raise Interrupted(in_order, interrupted())
     return in_order
 
 
@@ -161,22 +166,24 @@ def _one_at_a_time(on_event: Callable[[Event], None] | None) -> Callable[[Event]
 
 
 @contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Take Ctrl-C down instead of having it raise in the midst of things; gives what says whether it came.
+def _interrupts(heed: Sequence[signal.Signals]) -> Iterator[Callable[[], int]]:
+    """Take signals down instead of having them raise in the midst of things; gives what tells the first, or 0.
 
     So a second or third one, while processes are being killed, does no harm either. Where signals are not ours
-    (in another thread than the main one, or where they are ignored) all stays as it is.
+    (in another thread than the main one, or where they are ignored, as under nohup) all stays as it is.
     """
     caught: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    ours = threading.current_thread() is threading.main_thread() and callable(before)
-    if ours:
-        signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    before = {number: signal.getsignal(number) for number in heed}
+    ours = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []
+    for number in ours:
+        signal.signal(number, lambda number, frame: caught.append(number))
     try:
-        yield lambda: bool(caught)
+        yield lambda: caught[0] if caught else 0
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, before)
+        for number in ours:
+            signal.signal(number, before[number])
 
 
 def _new_log_folder() -> Path:

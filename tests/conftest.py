@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-# What speaks of screens in the caller's environment; a test says itself how wide its own is, and whether in colour.
+# What speaks of screens in the caller's environment; a test says itself how wide and how colourful its own is.
 SCREEN = {
     *("COLUMNS", "LINES", "TERMINAL_WIDTH", "TERM", "COLORTERM"),
     *("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "GITHUB_ACTIONS"),

@@ -327,7 +327,7 @@ def test_a_document_is_read_back_as_it_was(comparison: Comparison) -> None:
 
 
 def test_the_document_holds_everything(comparison: Comparison, document: dict[str, Any]) -> None:
-    assert document == {key: value for key, value in asdict(comparison).items()}
+    assert document == asdict(comparison)
     assert document["schema_version"] == SCHEMA_VERSION
     assert {"name", "backend", "versions", "python", "status", "seconds", "error", "log", "scenarios"} <= set(
         document["columns"][0]

@@ -17,7 +17,7 @@ import pytest
 from filelock import FileLock
 from packaging.specifiers import SpecifierSet
 
-from d2lparams import building, environments
+from d2lparams import building
 from d2lparams.columns import Column, UsageError, read_adapter
 from d2lparams.environments import Cancelled, InstallFailed, clean, ensure, find, location
 from d2lparams.registries import names_a_registry, registry_flags, registry_settings

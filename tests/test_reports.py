@@ -144,7 +144,7 @@ def test_a_wide_screen_has_a_column_per_framework_and_no_blank_cell(comparison: 
 
 
 def blocks(text: str) -> Iterator[tuple[str, str, list[str]]]:
-    """The rows on a narrow screen: symbol, what stands beside the name, and the lines below that belong to it."""
+    """The rows on a narrow screen: symbol, what stands beside the name, and the lines below of its own."""
     block: tuple[str, str, list[str]] | None = None
     for line in text.partition("Summary")[0].splitlines():
         if line[:2] in ("✓ ", "✗ ", "= ", "≠ ", "? "):

@@ -27,6 +27,10 @@ def from_json(document: bytes) -> Comparison:
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of the document."""
     described = msgspec.json.schema(Comparison)
+    # A reader may rely on every field; that some have a default matters only to who writes one by hand.
+    for definition in described["$defs"].values():
+        if "properties" in definition:
+            definition["required"] = list(definition["properties"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A comparison made by d2lparams",

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from d2lparams.reports.terminal import STATUS_STYLES
+from d2lparams.reports.values import plain
 
 if TYPE_CHECKING:
     from d2lparams.runner import Event
@@ -55,9 +56,9 @@ class Progress:
         if not self._console.is_terminal and event.activity not in self._scenarios:
             if event.status is not None:
                 ended = f"{event.column}: {event.status} after {event.seconds:.1f} s"
-                self._console.print(ended, highlight=False)
+                self._console.print(Text(ended))
             elif before is None or before.activity != event.activity:
-                self._console.print(f"{event.column}: {event.activity}", highlight=False, markup=False)
+                self._console.print(Text(plain(f"{event.column}: {event.activity}")))
 
     def _board(self) -> Table:
         """A line per column: what it is doing, how far it is, for how long."""
@@ -69,16 +70,16 @@ class Progress:
         table.add_column(no_wrap=True, overflow="ellipsis")
         for name, event in self._events.items():
             if event is None:
-                table.add_row("", name, "", "", Text("waiting for its turn", "dim"))
+                table.add_row("", Text(name), "", "", Text("waiting for its turn", "dim"))
                 continue
             ended = event.status is not None
             seconds = event.seconds if ended else time.monotonic() - self._began[name]
             style = STATUS_STYLES.get(event.status, "bold red") if event.status else ""
             table.add_row(
                 Text("✓" if event.status == "ok" else "✗", style) if ended else self._spinners[name],
-                name,
+                Text(name),
                 f"{event.done}/{event.total}" if event.total else "",
                 f"{seconds:.1f} s",
-                Text(event.activity, style),
+                Text(plain(event.activity), style),
             )
         return table

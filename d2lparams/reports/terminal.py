@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from d2lparams.comparison import Comparison, Row
-from d2lparams.reports.values import short, wrap
+from d2lparams.reports.values import plain, short, wrap
 from d2lparams.results import Failure, Run, ScenarioResult, Status
 
 # What a column needs to be read; with less, the blocks read better.
@@ -70,9 +70,9 @@ def summary(comparison: Comparison) -> RenderableType:
     columns = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for run in comparison.columns:
         columns.add_row(
-            Text(run.name, "bold"),
-            Text(versions(run) or "no versions known"),
-            Text(f"Python {run.python}" if run.python else "no Python"),
+            _text(run.name, "bold"),
+            _text(versions(run) or "never started"),
+            Text(f"Python {run.python}" if run.python else "-"),
             Text(f"{run.seconds:.1f} s", "dim"),
             Text(run.status, STATUS_STYLES.get(run.status, "bold red")),
         )
@@ -86,7 +86,7 @@ def summary(comparison: Comparison) -> RenderableType:
     lines: list[RenderableType] = [Rule(Text("Summary", "bold"), align="left", style="dim"), columns, verdicts]
     for row in comparison.disagreements:
         for column, problem in row.problems.items():
-            lines.append(Text(f"✗ {row.scenario}: {row.observation}: {column} {problem}", "red"))
+            lines.append(_text(f"✗ {row.scenario}: {row.observation}: {column} {problem}", "red"))
     for run in comparison.columns:
         lines += _failures(run)
     if comparison.interrupted:
@@ -107,11 +107,11 @@ def _table(comparison: Comparison, rows: list[Row], width: int) -> Table:
     table.add_column("observation", width=NAME_WIDTH, overflow="fold")
     for run in comparison.columns:
         reference = " (reference)" if run.reference else ""
-        heading = Text.assemble((run.title, "bold"), reference, (f"\n{versions(run)}", "dim"))
+        heading = Text.assemble((plain(run.title), "bold"), reference, (f"\n{versions(run)}", "dim"))
         table.add_column(heading, width=width, overflow="fold")
     for row in rows:
         cells = [_cell(row, run, width) for run in comparison.columns]
-        table.add_row(Text(*VERDICTS[row.verdict]), Text(row.observation), *cells)
+        table.add_row(Text(*VERDICTS[row.verdict]), _text(row.observation), *cells)
     return table
 
 
@@ -120,7 +120,7 @@ def _cell(row: Row, run: Run, width: int, *, lines: bool = True) -> Text:
         return Text(row.absent[run.name], STATUS_STYLES.get(row.absent[run.name], "bold red"))
     text = short(row.values[run.name], lines=lines)
     if run.name in row.problems:
-        return Text(wrap(f"✗ {text}\n{row.problems[run.name]}", width), "bold red")
+        return Text(wrap(f"✗ {text}\n{plain(row.problems[run.name])}", width), "bold red")
     if row.verdict == "agree" and not run.reference:
         brief = text if len(text) <= NARROWEST_CELL else "as the reference"
         return Text.assemble(("✓ ", "green"), (brief, "dim"))
@@ -135,16 +135,17 @@ def _blocks(comparison: Comparison, rows: list[Row], width: int) -> Table:
     table.add_column(width=NAME_WIDTH, overflow="fold")
     table.add_column(overflow="fold")
     for row in rows:
-        symbol = Text(*VERDICTS[row.verdict])
-        whole = not row.absent and row.verdict in ("agree", "same")
-        if whole:
-            value = short(next(iter(row.values.values())), lines=False)
-            table.add_row(symbol, Text(row.observation), Text(wrap(value, cell)))
+        # A trait is the frameworks'; the reference is shown only where there is no other.
+        shown = [run for run in comparison.columns if row.kind == "invariant" or not run.reference]
+        shown = shown or comparison.columns
+        symbol, name = Text(*VERDICTS[row.verdict]), _text(row.observation)
+        if not row.absent and row.verdict in ("agree", "same"):
+            value = short(row.values[shown[0].name], lines=False)
+            table.add_row(symbol, name, Text(wrap(value, cell)))
             continue
-        table.add_row(symbol, Text(row.observation), Text())
-        for run in comparison.columns:
-            if not (run.reference and row.kind == "trait"):
-                table.add_row("", Text(f"  {run.title}"), _cell(row, run, cell, lines=False))
+        table.add_row(symbol, name, Text())
+        for run in shown:
+            table.add_row("", _text(f"  {run.title}"), _cell(row, run, cell, lines=False))
     return table
 
 
@@ -154,28 +155,33 @@ def _ended(comparison: Comparison, scenario: str) -> Iterator[Text]:
         for result in run.scenarios:
             if result.name == scenario and result.status != "ok":
                 style = STATUS_STYLES.get(result.status, "bold red")
-                message = f": {result.error.message}" if result.error else ""
-                yield Text.assemble(run.title, " ", (result.status, style), message)
+                message = f": {plain(result.error.message)}" if result.error else ""
+                yield Text.assemble(plain(run.title), " ", (result.status, style), message)
 
 
 def _failures(run: Run) -> Iterator[RenderableType]:
     """What went wrong on a column: the sentence, the last lines, the command, and where the whole log is."""
     failed = [one for one in run.scenarios if one.status not in ("ok", "unsupported", "not-run")]
     if run.error and not failed:
-        yield Text(f"{run.name}: {run.status}: {run.error.message}", "bold red")
+        yield _text(f"{run.name}: {run.status}: {run.error.message}", "bold red")
         yield from _detail(run.error)
     for one in failed:
         message = one.error.message if one.error else "no more is known"
-        yield Text(f"{run.name}: {one.name} {one.status}: {message}", "bold red")
+        yield _text(f"{run.name}: {one.name} {one.status}: {message}", "bold red")
         if one.error:
             yield from _detail(one.error)
     if (run.error or failed) and run.log:
-        yield Text(f"  log: {run.log}", "dim")
+        yield _text(f"  log: {run.log}", "dim")
 
 
 def _detail(failure: Failure) -> Iterator[RenderableType]:
     if failure.command:
-        yield Text(f"  command: {failure.command}", "dim")
+        yield _text(f"  command: {failure.command}", "dim")
     lines = failure.detail.strip().splitlines()
     if lines:
-        yield Padding(Text("\n".join(lines[-6:]), "dim"), (0, 0, 0, 4))
+        yield Padding(_text("\n".join(lines[-6:]), "dim"), (0, 0, 0, 4))
+
+
+def _text(content: str, style: str = "") -> Text:
+    """Text from elsewhere: no markup in it counts, and no control character gets through."""
+    return Text(plain(content), style)

@@ -6,8 +6,21 @@ import re
 from textwrap import indent
 from typing import Any
 
-LONGEST = 160  # characters of one number, name or array
+from d2lparams.results import NON_FINITE
+
+LONGEST = 160  # characters of one number or name
 LONGEST_ARRAY = 48
+MOST_ENTRIES = 32
+
+# What a framework prints for a terminal (its colours, say) would act on ours.
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+_CONTROLS = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) != "\n"} | {0x7F: "\u2421"}
+_CONTROLS |= dict.fromkeys(range(0x80, 0xA0), "\ufffd") | {0x09: " "}
+
+
+def plain(text: str) -> str:
+    """Text without escape sequences; any other control character is made visible."""
+    return _ESCAPES.sub("", text).translate(_CONTROLS)
 
 
 def short(value: Any, *, lines: bool = True) -> str:
@@ -20,9 +33,12 @@ def short(value: Any, *, lines: bool = True) -> str:
     if isinstance(value, dict):
         if value and all(isinstance(item, list) and _numeric(item) for item in value.values()):
             return f"{len(value)} arrays"
-        return "\n".join(_entry(key, item, lines) for key, item in value.items()) or "nothing"
+        return "\n".join(_entry(plain(key), item, lines) for key, item in value.items()) or "nothing"
     if isinstance(value, list) and not _numeric(value):
-        return ("\n" if lines else ", ").join(_inline(item) for item in value) or "nothing"
+        entries = [_inline(item) for item in value[:MOST_ENTRIES]]
+        if len(value) > MOST_ENTRIES:
+            entries.append(f"… and {len(value) - MOST_ENTRIES} more")
+        return ("\n" if lines else ", ").join(entries) or "nothing"
     return _inline(value)
 
 
@@ -61,7 +77,7 @@ def _inline(value: Any) -> str:
         return ", ".join(f"{key}: {_inline(item)}" for key, item in value.items()) or "nothing"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return _cut(str(value), LONGEST)
+    return _cut(plain(str(value)), LONGEST)
 
 
 def _array(value: Any) -> str:
@@ -74,6 +90,8 @@ def _numeric(value: Any) -> bool:
     """Whether a list is an array: numbers all the way down, and not empty."""
     if isinstance(value, list):
         return bool(value) and all(map(_numeric, value))
+    if isinstance(value, str):
+        return value in NON_FINITE
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

@@ -1,0 +1,268 @@
+"""The command on all four frameworks, as a user runs it, and what the frameworks really do at these versions.
+
+Environments are shared with the user's own runs: what is not there yet is built, which takes minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from rich.cells import cell_len
+
+from d2lparams.columns import adapters
+from d2lparams.comparison import Comparison
+from d2lparams.reports.document import from_json, schema
+from d2lparams.results import Run
+from d2lparams.scenarios import scenarios
+
+COLUMNS = ("numpy", "torch", "mxnet", "jax", "tensorflow")
+FRAMEWORKS = COLUMNS[1:]
+PATIENCE = 3600  # seconds, for environments that have to be built
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def road(
+    command: Command, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[subprocess.CompletedProcess[str], bytes]:
+    """One run of everything: how it ended, and the document that it wrote."""
+    target = tmp_path_factory.mktemp("road") / "x.json"
+    process = command("compare", "--output", target, seconds=PATIENCE)
+    assert target.exists(), process.stderr
+    return process, target.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def comparison(road: tuple[subprocess.CompletedProcess[str], bytes]) -> Comparison:
+    return from_json(road[1])
+
+
+@pytest.fixture(scope="session")
+def seen(comparison: Comparison) -> Callable[[str, str], dict[str, Any]]:
+    """What each column observed."""
+    rows = {(row.scenario, row.observation): row for row in comparison.rows}
+    return lambda scenario, observation: rows[scenario, observation].values
+
+
+# -- the run -------------------------------------------------------------------------------------------------
+
+
+def test_all_is_well(road: tuple[subprocess.CompletedProcess[str], bytes]) -> None:
+    process, _ = road
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "0 disagree" in process.stdout
+    assert "\x1b" not in process.stdout + process.stderr
+
+
+def test_the_document_is_what_the_schema_says(road: tuple[subprocess.CompletedProcess[str], bytes]) -> None:
+    jsonschema.Draft202012Validator(schema()).validate(json.loads(road[1]))
+
+
+def test_every_column_is_ok_on_every_scenario(comparison: Comparison) -> None:
+    assert tuple(run.name for run in comparison.columns) == COLUMNS
+    for run in comparison.columns:
+        assert (run.status, run.error) == ("ok", None), run.name
+        assert [(cell.name, cell.status) for cell in run.scenarios] == [(name, "ok") for name in scenarios()]
+
+
+def test_every_column_is_in_every_row(comparison: Comparison) -> None:
+    for row in comparison.rows:
+        assert tuple(row.values) == COLUMNS
+        assert row.absent == {}
+
+
+def test_every_invariant_agrees(comparison: Comparison) -> None:
+    invariants = [row for row in comparison.rows if row.kind == "invariant"]
+    assert invariants
+    assert {row.verdict for row in invariants} == {"agree"}
+    assert comparison.ok
+
+
+def test_the_versions_are_those_that_the_adapters_pin(comparison: Comparison) -> None:
+    for run in comparison.columns:
+        for requirement in adapters()[run.backend].requirements:
+            assert requirement.specifier.contains(run.versions[requirement.name]), run.name
+        assert run.python
+
+
+def test_times_and_logs_are_there(comparison: Comparison) -> None:
+    def whole(run: Run) -> bool:
+        return 0 < sum(cell.seconds for cell in run.scenarios) <= run.seconds
+
+    assert all(map(whole, comparison.columns))
+    assert all(run.log and Path(run.log).is_file() for run in comparison.columns)
+
+
+# -- gradients -----------------------------------------------------------------------------------------------
+
+
+def test_before_backward_torch_has_none_mxnet_zeros_and_the_others_keep_no_gradient(seen: Any) -> None:
+    states = seen("targeted-parameter", "gradient before backward")
+    assert states["torch"] == "None"
+    assert states["mxnet"] == "zeros (1,)"
+    assert states["jax"] == states["tensorflow"] == "not kept"
+
+
+def test_after_backward_torch_and_mxnet_have_values(seen: Any) -> None:
+    states = seen("targeted-parameter", "gradient after backward")
+    assert states["torch"] == states["mxnet"] == "values (1,)"
+    assert states["jax"] == states["tensorflow"] == "not kept"
+
+
+def test_jax_returns_gradients_from_a_transformation_and_tensorflow_from_a_tape(seen: Any) -> None:
+    places = seen("targeted-parameter", "gradient lives in")
+    assert places["torch"] == "net[2].bias.grad"
+    assert places["mxnet"] == "net[1].bias.grad()"
+    assert places["jax"] == "returned by jax.grad"
+    assert places["tensorflow"] == "returned by tf.GradientTape.gradient"
+
+
+def test_a_parameter_is_more_than_its_value_but_for_jax(seen: Any) -> None:
+    parameters, values = (seen("targeted-parameter", f"{what} object") for what in ("parameter", "value"))
+    assert parameters["torch"] == "torch.nn.parameter.Parameter"
+    assert parameters["mxnet"] == "mxnet.gluon.parameter.Parameter"
+    assert {name for name in FRAMEWORKS if parameters[name] == values[name]} == {"jax"}
+
+
+# -- one layer -----------------------------------------------------------------------------------------------
+
+
+def test_keras_and_flax_hold_a_weight_the_other_way_round(seen: Any) -> None:
+    shapes = {
+        name: lines[0].split(" ", 1)[1] for name, lines in seen("layer-access", "names and shapes").items()
+    }
+    assert shapes["torch"] == shapes["mxnet"] == "(1, 8)"
+    assert shapes["jax"] == shapes["tensorflow"] == "(8, 1)"
+
+
+def test_the_activation_counts_as_a_layer_in_torch_and_flax(seen: Any) -> None:
+    access = {name: lines[0] for name, lines in seen("layer-access", "access").items()}
+    assert access["torch"] == "net[2].weight"
+    assert access["jax"] == "params['params']['layers_2']['kernel']"
+    assert access["mxnet"] == "net[1].weight"
+    assert access["tensorflow"] == "net.layers[1].kernel"
+
+
+# -- tied layers ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["tied-by-construction", "tied-afterwards"])
+def tied(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def test_torch_names_6_tied_parameters_and_8_entries_of_its_state(seen: Any, tied: str) -> None:
+    listings = seen(tied, "own listings")["torch"]
+    assert len(listings["net.named_parameters()"]) == 6
+    assert len(listings["net.state_dict()"]) == 8
+
+
+def test_keras_lists_a_layer_that_is_used_twice_twice(seen: Any, tied: str) -> None:
+    layers = seen(tied, "own listings")["tensorflow"]["net.layers"]
+    assert len(layers) == 4
+    assert layers[1] == layers[2]
+    assert len(set(layers)) == 3
+
+
+def test_flax_has_3_layers_in_its_params(seen: Any, tied: str) -> None:
+    assert len(seen(tied, "own listings")["jax"]["params['params']"]) == 3
+
+
+def test_mxnet_collects_6_tied_parameters(seen: Any, tied: str) -> None:
+    assert len(seen(tied, "own listings")["mxnet"]["net.collect_params()"]) == 6
+
+
+def test_there_are_121_values_whoever_counts(seen: Any, tied: str) -> None:
+    assert seen(tied, "unique values") == dict.fromkeys(COLUMNS, 121)
+    counts = seen(tied, "own counts")
+    for name in FRAMEWORKS:
+        assert 121 in counts[name].values(), name
+
+
+def test_a_built_model_is_tied_in_place_or_built_anew(seen: Any) -> None:
+    models = seen("tied-afterwards", "the model")
+    assert models["torch"] == models["mxnet"] == "changed in place"
+    assert models["jax"] == "rebuilt; the old one stands apart"
+    assert models["tensorflow"] == "rebuilt; the old one shares its layers"
+
+
+# -- lazy shapes ---------------------------------------------------------------------------------------------
+
+
+def test_torch_has_uninitialized_parameters_before_the_first_batch(seen: Any) -> None:
+    listings = seen("lazy-shapes", "listed before")["torch"]
+    assert all("UninitializedParameter" in line for line in listings["net.named_parameters()"])
+    assert "uninitialized parameter" in seen("lazy-shapes", "reading parameters before")["torch"]
+
+
+def test_mxnet_has_shapes_with_a_hole_and_defers_its_initialization(seen: Any) -> None:
+    assert "dense0_weight (8, -1)" in seen("lazy-shapes", "listed before")["mxnet"]["net.collect_params()"]
+    assert seen("lazy-shapes", "reading parameters before")["mxnet"].startswith("DeferredInitializationError:")
+
+
+def test_keras_has_layers_and_no_weights_yet(seen: Any) -> None:
+    listings = seen("lazy-shapes", "listed before")["tensorflow"]
+    assert len(listings["net.layers"]) == 2
+    assert listings["net.weights"] == []
+
+
+def test_flax_has_nothing_before_init(seen: Any) -> None:
+    assert not any(seen("lazy-shapes", "listed before")["jax"].values())
+
+
+def test_only_flax_gives_a_new_model_for_the_first_batch(seen: Any) -> None:
+    models = seen("lazy-shapes", "a first batch")
+    assert {name for name in FRAMEWORKS if models[name] == "gives a new model"} == {"jax"}
+
+
+# -- Adam ----------------------------------------------------------------------------------------------------
+
+
+def test_adam_s_epsilon_is_added_after_the_correction_in_torch_and_optax_before_it_in_the_others(
+    seen: Any,
+) -> None:
+    places = seen("adam-steps", "epsilon is added")
+    assert places["torch"] == places["jax"] == places["numpy"] == "after the bias correction"
+    assert places["mxnet"] == places["tensorflow"] == "before the bias correction"
+
+
+# -- again, on screens and from Python -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_it_is_readable(command: Command, road: Any, width: int) -> None:
+    process = command("compare", "-s", "targeted-parameter", "--offline", environ={"COLUMNS": str(width)})
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
+    assert max(map(cell_len, lines)) <= width
+    for name in FRAMEWORKS:
+        assert adapters()[name].title in process.stdout
+        assert f"{adapters()[name].distributions[0]} {adapters()[name].pinned}" in process.stdout
+    # What is short stands on one line, next to what it belongs to, and is not broken up.
+    for words in ("gradient before backward", "net[2].bias.grad", "zeros (1,)", "not kept", "[0.05078]"):
+        assert any(words in line for line in lines), words
+    assert "2 agree, 0 disagree" in process.stdout
+
+
+def test_from_python(road: Any) -> None:
+    program = (
+        "import d2lparams, sys\n"
+        "made = d2lparams.compare(['torch'], ['forward'], offline=True)\n"
+        "assert made.ok\n"
+        "assert 'torch' not in sys.modules\n"
+        "print(*(run.name for run in made.columns), *(row.verdict for row in made.of('forward')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["numpy", "torch", "same", "agree", "agree"]
