@@ -151,20 +151,25 @@ def _array(tensor: Any) -> Array:
 
 
 class _Trainer(Trainer):
-    """Eager mode with the fused optimizer: for models of this size, compiling costs more than it saves."""
+    """Eager mode: a compiler takes seconds, and saves nothing on steps of this size.
+
+    The fused optimizer wakes every thread for every parameter, which pays for large ones only: the limit is the
+    size from which PyTorch itself spreads an operation over threads (`at::internal::GRAIN_SIZE`).
+    """
 
     def __init__(self, model: nn.Module, parameters: list[Parameter], optimizer: Optimizer) -> None:
         super().__init__(parameters)
         self._model = model
         trained = list(model.parameters())
+        fused = max(parameter.numel() for parameter in trained) >= 32768
         if isinstance(optimizer, SGD):
             self._optimizer: Any = torch.optim.SGD(
-                trained, lr=optimizer.learning_rate, momentum=optimizer.momentum, fused=True
+                trained, lr=optimizer.learning_rate, momentum=optimizer.momentum, fused=fused
             )
         else:
             betas = (optimizer.beta1, optimizer.beta2)
             self._optimizer = torch.optim.Adam(
-                trained, lr=optimizer.learning_rate, betas=betas, eps=optimizer.epsilon, fused=True
+                trained, lr=optimizer.learning_rate, betas=betas, eps=optimizer.epsilon, fused=fused
             )
 
     def _step(self, x: Array, y: Array) -> float:

@@ -117,12 +117,14 @@ def command(python: Path, column: Column, names: Sequence[str], scenario_file: P
 class Worker:
     """A started worker; a context manager that leaves nothing running."""
 
-    def __init__(self, arguments: Sequence[str], log: Path) -> None:
+    def __init__(self, arguments: Sequence[str], log: Path, threads: int | None = None) -> None:
+        """Start it; it computes with so many threads, where neither user nor framework says otherwise."""
         self._log = log
         self._log_start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 arguments,
+                env={"OMP_NUM_THREADS": str(threads), **os.environ} if threads else None,
                 stdin=subprocess.PIPE,  # never written to: it closes with us, and the worker ends with it
                 stdout=subprocess.PIPE,
                 stderr=output,

@@ -93,9 +93,12 @@ def run(
     work = partial(run_column, timeout=timeout, offline=offline, rebuild=rebuild, scenario_file=scenario_file)
     own = None
     if executor is None:
-        executor = own = ThreadPoolExecutor(usable_cores() if jobs is None else jobs, "column")
+        at_once = usable_cores() if jobs is None else jobs
+        executor = own = ThreadPoolExecutor(at_once, "column")
+        # Frameworks take all cores for themselves. Side by side they would wait for each other's threads.
+        threads = max(usable_cores() // max(min(at_once, len(columns)), 1), 1)
         # What cannot be pickled goes only where nothing has to be.
-        work = partial(work, on_event=tell, stop=stop)
+        work = partial(work, threads=threads, on_event=tell, stop=stop)
     runs: dict[str, Run] = {}
     try:
         with _interrupts(heed) as interrupted:

@@ -67,6 +67,7 @@ def run_column(
     timeout: float = 60.0,
     offline: bool = False,
     rebuild: bool = False,
+    threads: int | None = None,
     scenario_file: Path | None = None,
     on_event: Callable[[Event], None] | None = None,
     stop: threading.Event | None = None,
@@ -82,11 +83,13 @@ def run_column(
         timeout: wall-clock seconds that one scenario may take.
         offline: build no environment from anything but what is on this machine.
         rebuild: build the environment anew when it is there already.
+        threads: how many the worker computes with, where nobody says otherwise.
         scenario_file: as for `run`.
         on_event: as for `run`.
         stop: when it is set, the worker is killed and what has not ended is not run.
     """
-    return _Column(column, scenarios, log, timeout, on_event, stop).run(offline, rebuild, scenario_file)
+    watched = _Column(column, scenarios, log, timeout, threads, on_event, stop)
+    return watched.run(offline, rebuild, scenario_file)
 
 
 class _Column:
@@ -98,6 +101,7 @@ class _Column:
         scenarios: Sequence[ScenarioResult],
         log: Path,
         timeout: float,
+        threads: int | None,
         on_event: Callable[[Event], None] | None,
         stop: threading.Event | None,
     ) -> None:
@@ -106,6 +110,7 @@ class _Column:
         self._pending = list(self._result.scenarios)  # the first is the one that runs, or runs next
         self._log = log
         self._timeout = timeout
+        self._threads = threads
         self._on_event = on_event
         self._stop = stop or threading.Event()
         self._began = time.monotonic()
@@ -126,7 +131,7 @@ class _Column:
                 self._tell("starting")
                 names = [cell.name for cell in self._pending]
                 arguments = command(environment.python, self._column, names, scenario_file)
-                with Worker(arguments, self._log) as worker:
+                with Worker(arguments, self._log, self._threads) as worker:
                     self._work(worker)
         except environments.InstallFailed as error:
             result.log = str(error.log)
