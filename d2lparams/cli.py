@@ -133,9 +133,7 @@ def list_() -> None:
     """Show the backends, with their versions and environments, and the scenarios."""
     from d2lparams.environments import find
 
-    backends = Table(
-        "backend", "framework", "versions", "environment", "also called", box=None, padding=(0, 3, 0, 0)
-    )
+    backends = _listing("backend", "framework", "versions", "environment", "also called")
     for name, adapter in adapters().items():
         environment = find(Column(name, adapter))
         versions = (
@@ -145,12 +143,12 @@ def list_() -> None:
         )
         backends.add_row(
             Text(name, "bold"),
-            adapter.title + (" (the reference)" if adapter.reference else ""),
+            adapter.title + ("\nthe reference" if adapter.reference else ""),
             "\n".join(f"{one} {version}".strip() for one, version in versions.items()),
-            Text("ready", "green") if environment else Text("not built yet", "yellow"),
-            ", ".join(adapter.aliases),
+            Text("ready", "green") if environment else Text("not built", "yellow"),
+            "\n".join(adapter.aliases),
         )
-    scenarios = Table("scenario", "section", "what it shows", box=None, padding=(0, 3, 0, 0))
+    scenarios = _listing("scenario", "section", "what it shows")
     for one in all_scenarios().values():
         scenarios.add_row(Text(one.name, "bold"), one.section, one.title)
     output.print(backends, "", scenarios)
@@ -169,9 +167,9 @@ def schema() -> None:
 @env.command("list")
 def env_list() -> None:
     """Show which environments are there, and where."""
-    from d2lparams.environments import find, location
+    from d2lparams.environments import cache_root, find, location
 
-    table = Table("column", "state", "Python", "versions", "folder", box=None, padding=(0, 3, 0, 0))
+    table = _listing("column", "state", "Python", "versions", "folder")
     for name, adapter in adapters().items():
         column = Column(name, adapter)
         found = find(column)
@@ -180,9 +178,10 @@ def env_list() -> None:
             Text("ready", "green") if found else Text("not built", "yellow"),
             found.python_version if found else adapter.requires_python,
             "\n".join(f"{one} {version}" for one, version in found.versions.items()) if found else "",
-            Text(str(location(column)), overflow="fold"),
+            location(column).name,
         )
     output.print(table)
+    output.print(Text(f"\nin {cache_root() / 'envs'}"), soft_wrap=True)
 
 
 @env.command("path")
@@ -234,6 +233,14 @@ def env_clean(columns: Columns = None) -> None:
         output.print(Text(f"removed {path}"), soft_wrap=True)
     if not removed:
         output.print("there was nothing to remove", highlight=False)
+
+
+def _listing(*headings: str) -> Table:
+    """A table without lines, in which nothing is cut off."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
 
 
 def _run(
