@@ -548,7 +548,7 @@ def test_list_shows_backends_and_scenarios(command: Command, width: int) -> None
     for name in ("numpy", *FRAMEWORKS):
         (line,) = [line for line in lines if line.startswith(f"{name} ")]
         assert ("ready" in line) == (name == "numpy")
-        assert ("not built yet" in line) == (name != "numpy")
+        assert ("not built" in line) == (name != "numpy")
     assert "numpy 2.4.6" in process.stdout
     for one in scenarios().values():
         (line,) = [line for line in lines if line.startswith(f"{one.name} ")]
@@ -562,7 +562,8 @@ def test_env_list_and_env_path(command: Command) -> None:
     (line,) = [line for line in listed.stdout.splitlines() if line.startswith("numpy ")]
     assert "ready" in line
     assert "3.11" in line
-    assert unwrapped(str(folder)) in unwrapped(listed.stdout)
+    assert folder.name in line
+    assert f"in {folder.parent}\n" in listed.stdout
     for name in FRAMEWORKS:
         (line,) = [line for line in listed.stdout.splitlines() if line.startswith(f"{name} ")]
         assert "not built" in line
