@@ -203,7 +203,8 @@ class Build:
                     for line in filter(None, map(str.strip, news)):
                         lines.append(line)
                         if _NEWS.match(line):
-                            self.progress(line)
+                            # After this one uv is silent for the longest step of all.
+                            self.progress(f"{line}, compiling them" if line.startswith("Installed") else line)
                 return process.wait(), lines
             finally:
                 # Done, cancelled, Ctrl-C, a full disk: nothing stays behind. EPERM is how macOS says that only
