@@ -43,12 +43,12 @@ def short(value: Any, *, lines: bool = True) -> str:
 
 
 def wrap(text: str, width: int) -> str:
-    """Break lines that are too long: between words, and a long name at its joints."""
+    """Break lines that are too long: between words, not within a shape, and a long name at its joints."""
     wrapped = []
     for line in text.splitlines():
         margin = line[: len(line) - len(line.lstrip())]
         wrapped.append(margin)
-        for word in re.split(r"(?<= )", line.strip()):
+        for word in re.split(r"(?<= )(?!\d+[,)])", line.strip()):
             long = len(word.rstrip()) > width - len(margin) - 2
             for part in re.split(r"(?<=[./_(\[])", word) if long else [word]:
                 if len(wrapped[-1] + part.rstrip()) > width and wrapped[-1].strip():
