@@ -14,6 +14,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -120,11 +121,17 @@ class Worker:
     def __init__(self, arguments: Sequence[str], log: Path, threads: int | None = None) -> None:
         """Start it; it computes with so many threads, where neither user nor framework says otherwise."""
         self._log = log
+        # A worker leaves without tidying up, so what frameworks write to the folder for temporary files goes
+        # to one that is ours to remove.
+        self._scratch = tempfile.TemporaryDirectory(prefix="d2lparams-", ignore_cleanup_errors=True)
+        environ = {**os.environ, "TMPDIR": self._scratch.name}
+        if threads:
+            environ.setdefault("OMP_NUM_THREADS", str(threads))
         self._log_start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 arguments,
-                env={"OMP_NUM_THREADS": str(threads), **os.environ} if threads else None,
+                env=environ,
                 stdin=subprocess.PIPE,  # never written to: it closes with us, and the worker ends with it
                 stdout=subprocess.PIPE,
                 stderr=output,
@@ -145,6 +152,7 @@ class Worker:
     def __exit__(self, *exception: object) -> None:
         self.kill()
         self._selector.close()
+        self._scratch.cleanup()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()

@@ -236,6 +236,12 @@ def test_nothing_is_left_running(runs: dict[str, Run]) -> None:
         assert not alive(pid)
 
 
+def test_no_temporary_file_is_left(runs: dict[str, Run]) -> None:
+    left = Path(seen(runs["looks"])["left behind"])
+    assert left.parent.name.startswith("d2lparams-")
+    assert not left.parent.exists()
+
+
 # -- progress, order, places ---------------------------------------------------------------------------------
 
 

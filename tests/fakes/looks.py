@@ -6,13 +6,14 @@
 # class = "Fake"
 # modules = ["numpy"]
 # ///
-"""Tells what can be seen from inside a worker."""
+"""Tells what can be seen from inside a worker, and leaves a temporary file behind."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import sys
+import tempfile
 
 from backends.numpy import NumpyBackend
 from d2lparams.scenarios import Observer
@@ -25,4 +26,5 @@ class Fake(NumpyBackend):
         observe.trait("found", [name for name in ours if importlib.util.find_spec(name)])
         observe.trait("imported", sorted({name.partition(".")[0] for name in sys.modules}))
         observe.trait("prefix", sys.prefix)
+        observe.trait("left behind", tempfile.mkstemp()[1])
         observe.trait("leader", os.getsid(0) == os.getpid())
