@@ -18,7 +18,7 @@ of a function and stored nowhere. A layer of a Sequential is named by its positi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -127,11 +127,13 @@ class JaxBackend(Backend[Model]):
 
     def _forward(self, model: Model, x: Array) -> Array:
         module, variables = model
-        return np.array(jax.jit(module.apply)(variables, jnp.asarray(x)))
+        forward, _ = _compiled(_Identity(module))
+        return np.array(forward(variables, jnp.asarray(x)))
 
     def _gradients(self, model: Model, x: Array, y: Array) -> dict[tuple[int, Role], Array]:
         module, variables = model
-        gradients = jax.jit(jax.grad(partial(_loss, module)))(variables, jnp.asarray(x), jnp.asarray(y))
+        _, gradient = _compiled(_Identity(module))
+        gradients = gradient(variables, jnp.asarray(x), jnp.asarray(y))
         return {
             (index, role): np.array(_at(gradients, path)[leaf]).T
             for index, path in enumerate(_dense(model))
@@ -216,6 +218,25 @@ def _parameter(
 
 def _loss(module: nn.Module, variables: dict[str, Any], x: Any, y: Any) -> Any:
     return jnp.mean((module.apply(variables, x) - y) ** 2)
+
+
+class _Identity:
+    """A module as a key. Flax compares modules by their fields, so that a tied one equals an untied one."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and other.module is self.module
+
+    def __hash__(self) -> int:
+        return id(self.module)
+
+
+@lru_cache(maxsize=32)
+def _compiled(key: _Identity) -> tuple[Any, Any]:
+    """The forward function of (variables, x), and the gradient of the loss, of (variables, x, y)."""
+    return jax.jit(key.module.apply), jax.jit(jax.grad(partial(_loss, key.module)))
 
 
 class _Trainer(Trainer):
