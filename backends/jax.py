@@ -160,24 +160,31 @@ def _traced(module: nn.Module, variables: dict[str, Any]) -> list[tuple[str, ...
 
     The input width is that of one of the kernels; the others do not fit.
     """
-    kernels = [
-        leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables) if path[-1].key == "kernel"
-    ]
-    for width in dict.fromkeys(kernel.shape[0] for kernel in kernels if kernel.ndim == 2):
-        uses: list[tuple[str, ...]] = []
-
-        def record(call: Any, args: Any, kwargs: Any, context: Any, uses: Any = uses) -> Any:
-            if isinstance(context.module, nn.Dense) and context.method_name == "__call__":
-                uses.append(tuple(context.module.path))
-            return call(*args, **kwargs)
-
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    kernels = [leaf for path, leaf in leaves if path[-1].key == "kernel" and leaf.ndim == 2]
+    for width in dict.fromkeys(kernel.shape[0] for kernel in kernels):
         try:
-            with nn.intercept_methods(record):
-                jax.eval_shape(module.apply, variables, jax.ShapeDtypeStruct((1, width), kernels[0].dtype))
+            return _watched(module, variables, jax.ShapeDtypeStruct((1, width), kernels[0].dtype))
         except Exception:  # a width that does not fit fails in whatever operation meets it first
             continue
-        return uses
     return []
+
+
+def _watched(module: nn.Module, variables: dict[str, Any], x: Any) -> list[tuple[str, ...]]:
+    uses: list[tuple[str, ...]] = []
+
+    def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if isinstance(context.module, nn.Dense) and context.method_name == "__call__":
+            uses.append(tuple(context.module.path))
+        return call(*args, **kwargs)
+
+    # A function of its own each time: what JAX has traced once, be it `module.apply`, is not run again.
+    def apply(variables: Any, x: Any) -> Any:
+        return module.apply(variables, x)
+
+    with nn.intercept_methods(record):
+        jax.eval_shape(apply, variables, x)
+    return uses
 
 
 def _sequential_name(module: nn.Sequential, position: int) -> str:
