@@ -83,7 +83,9 @@ def summary(comparison: Comparison) -> RenderableType:
     if counts["unjudged"]:
         verdicts.append(f", {counts['unjudged']} had no reference to be held against", "yellow")
     verdicts.append(f"; traits: {counts['differ']} different, {counts['same']} the same")
-    lines: list[RenderableType] = [Rule(Text("Summary", "bold"), align="left", style="dim"), columns, verdicts]
+    legend = Text("✓ agree   ✗ disagree   ≠ the frameworks differ   = they are the same", "dim")
+    rule = Rule(Text("Summary", "bold"), align="left", style="dim")
+    lines: list[RenderableType] = [rule, columns, verdicts, legend]
     for row in comparison.disagreements:
         for column, problem in row.problems.items():
             lines.append(_text(f"✗ {row.scenario}: {row.observation}: {column} {problem}", "red"))
