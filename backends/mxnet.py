@@ -34,7 +34,7 @@ from d2lparams.interface import (
     needs,
 )
 
-with needs("mxnet"):
+with needs("mxnet", before=(3, 12)):
     import mxnet as mx
     from mxnet import autograd, gluon, np, npx
     from mxnet.gluon import nn

@@ -14,6 +14,7 @@ framework's environment.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -38,8 +39,12 @@ class Unsupported(Exception):
 
 
 @contextmanager
-def needs(extra: str) -> Iterator[None]:
+def needs(extra: str, before: tuple[int, int] | None = None) -> Iterator[None]:
     """Wrap an adapter's framework imports: what is missing is said with the line that installs it.
+
+    Args:
+        extra: of this distribution that installs what is needed.
+        before: the first Python that the framework cannot have.
 
     Raises:
         ModuleNotFoundError: in one sentence, when the framework is not installed in this interpreter.
@@ -47,10 +52,11 @@ def needs(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        advice = f"`pip install 'd2lparams[{extra}]'` installs what the {extra} backend needs"
+        if before and sys.version_info >= before:
+            advice = f"the {extra} backend needs one before {before[0]}.{before[1]}"
         raise ModuleNotFoundError(
-            f"no module {error.name!r} in this Python; `pip install 'd2lparams[{extra}]'` installs what the "
-            f"{extra} backend needs",
-            name=error.name,
+            f"no module {error.name!r} in this Python; {advice}", name=error.name
         ) from None
 
 

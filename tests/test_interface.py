@@ -200,6 +200,12 @@ def test_needs_says_what_is_missing_and_the_line_that_installs_it():
     assert caught.value.name == "no_such_framework"
 
 
+def test_needs_says_when_this_python_is_too_new():
+    sentence = "no module 'nowhere' in this Python; the mxnet backend needs one before 3.1"
+    with pytest.raises(ModuleNotFoundError, match=rf"\A{re.escape(sentence)}\Z"), needs("mxnet", (3, 1)):
+        raise ModuleNotFoundError("nowhere is not here", name="nowhere")
+
+
 @pytest.mark.parametrize("error", [ImportError("libcuda is broken"), OSError("no such library")])
 def test_needs_leaves_every_other_error_as_it_is(error):
     with pytest.raises(type(error)) as caught, needs("torch"):
