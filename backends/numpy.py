@@ -46,6 +46,9 @@ class Dense:
         if inputs is not None:
             self.build(inputs)
 
+    def __repr__(self) -> str:
+        return f"Dense{self.weight.shape}" if hasattr(self, "weight") else f"Dense({self.outputs}, ?)"
+
     def build(self, inputs: int) -> None:
         """Make the arrays: weight (outputs, inputs), uniform within inputs ** -0.5, and bias, zeros."""
         bound = inputs**-0.5

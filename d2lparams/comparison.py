@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from d2lparams.results import NON_FINITE, SCHEMA_VERSION, Kind, Observation, Run, ScenarioResult, Status
 
@@ -39,7 +39,7 @@ class Row:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(repr=False)
 class Comparison:
     """Several runs side by side.
 
@@ -53,6 +53,16 @@ class Comparison:
     rows: list[Row]
     interrupted: bool = False
     schema_version: Literal[1] = SCHEMA_VERSION
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{number} {verdict}" for verdict, number in self.counts.items() if number)
+        columns = ", ".join(run.name for run in self.columns)
+        return f"<Comparison of {columns or 'nothing'}: {counts or 'no rows'}>"
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """How many rows have each verdict."""
+        return {verdict: sum(row.verdict == verdict for row in self.rows) for verdict in get_args(Verdict)}
 
     @property
     def ok(self) -> bool:

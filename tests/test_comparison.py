@@ -296,6 +296,12 @@ def test_what_is_unsupported_by_design_is_ok() -> None:
     assert compare_runs([column("numpy", invariant(1.0)), torch]).ok
 
 
+def test_its_repr_is_one_line_that_says_what_came_out() -> None:
+    columns = [column(name, invariant(1.0), trait(name, "y")) for name in ("numpy", "torch", "jax")]
+    assert repr(compare_runs(columns)) == "<Comparison of numpy, torch, jax: 1 agree, 1 differ>"
+    assert repr(compare_runs([])) == "<Comparison of nothing: no rows>"
+
+
 # -- the document --------------------------------------------------------------------------------------------
 
 

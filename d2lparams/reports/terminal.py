@@ -66,7 +66,7 @@ def scenario_view(comparison: Comparison, result: ScenarioResult, width: int) ->
 
 def summary(comparison: Comparison) -> RenderableType:
     """What ran where, what agreed, what did not, and where the log of a failure is."""
-    counts = {verdict: sum(row.verdict == verdict for row in comparison.rows) for verdict in VERDICTS}
+    counts = comparison.counts
     columns = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for run in comparison.columns:
         columns.add_row(
