@@ -21,6 +21,7 @@ from pathlib import Path
 
 from d2lparams import environments
 from d2lparams.columns import Column
+from d2lparams.history import longest_first, remember
 from d2lparams.process import TICK
 from d2lparams.results import Failure, Run, ScenarioResult
 from d2lparams.scenarios import Scenario
@@ -61,7 +62,7 @@ def run(
     scenario_file: Path | None = None,
     heed: Sequence[signal.Signals] = (signal.SIGINT,),
 ) -> list[Run]:
-    """Run scenarios on columns, the columns at the same time.
+    """Run scenarios on columns, the columns at the same time, those that took longest before first.
 
     Args:
         columns: each needs a name of its own.
@@ -102,7 +103,8 @@ def run(
     runs: dict[str, Run] = {}
     try:
         with _interrupts(heed) as interrupted:
-            futures = {executor.submit(work, one, blank, log=logs / f"{one.name}.log"): one for one in columns}
+            order = longest_first(columns)
+            futures = {executor.submit(work, one, blank, log=logs / f"{one.name}.log"): one for one in order}
             while futures:
                 done, _ = wait(futures, timeout=TICK, return_when=FIRST_COMPLETED)
                 if interrupted():
@@ -123,6 +125,7 @@ def run(
     in_order = [runs[column.name] for column in columns]
     if interrupted():
         raise Interrupted(in_order, interrupted())
+    remember(columns, in_order)
     return in_order
 
 
