@@ -70,7 +70,8 @@ def road(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """How long a comparison takes, against what its parts need. Prints ratios; not a check."""
-    install(session, "-e", ".", group="test")
+    # pip compiles what it installs and uv does not unless it is asked; an import without costs double.
+    install(session, "--compile-bytecode", ".", group="test")
     session.run("python", "benchmarks/compare.py", *session.posargs)
 
 
