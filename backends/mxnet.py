@@ -82,18 +82,19 @@ class MXNetBackend(Backend[nn.Block]):
         for child in path[:-1]:
             parent = parent._children[child]
         # Gluon forbids a new parameter in an old block: a new block is built on the other one's parameters.
-        parent.register_child(
-            nn.Dense(
-                outputs,
-                activation=mine.act and mine.act._act_type,
-                use_bias=other.bias is not None,
-                in_units=inputs,
-                dtype=other.weight.dtype,
-                params=other.params,
-                flatten=mine._flatten,
-            ),
-            path[-1],
+        block = nn.Dense(
+            outputs,
+            activation=mine.act and mine.act._act_type,
+            use_bias=other.bias is not None,
+            in_units=inputs,
+            dtype=other.weight.dtype,
+            params=other.params,
+            flatten=mine._flatten,
         )
+        if getattr(parent, path[-1], None) is mine:
+            setattr(parent, path[-1], block)  # a class of the user's calls its layers by their attributes
+        else:
+            parent.register_child(block, path[-1])
         return model
 
     def _parameters(self, model: nn.Block) -> Iterator[Parameter]:

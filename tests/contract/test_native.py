@@ -1,7 +1,8 @@
 """Models as a user of the framework writes them, without us: the harness reads, computes and trains them too.
 
-Each framework's function gives ways to build a model, by a name that says what it is: `TWO`; `SHARED`, where
-the name says "shared"; `TWO` without biases; or no MLP, where it says "without a dense layer".
+Each framework's function gives ways to build a model, by a name that says what it is: `TWO`; `SHARED` or
+`FOUR`, where the name says "shared" or "four"; `TWO` without biases; or no MLP, where it says "without a dense
+layer".
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from d2lparams.interface import MLP, SGD
+from d2lparams.interface import MLP, SGD, Unsupported
 
 TWO = MLP((3, 5, 2), "tanh")
+FOUR = MLP((3, 5, 5, 5, 2), "tanh")
 SHARED = MLP((3, 5, 5, 5, 2), "tanh", tied=((1, 2),))
 BATCH = np.random.RandomState(1).uniform(-1, 1, (6, 3)).astype("float32")
 TARGETS = np.random.RandomState(2).uniform(-1, 1, (6, 2)).astype("float32")
@@ -36,6 +38,7 @@ def numpy_models():
 
     first, shared, last = Dense(5, 3, "float32"), Dense(5, 5, "float32"), Dense(2, 5, "float32")
     return {
+        "four layers": lambda: Network([first, shared, Dense(5, 5, "float32"), last], "tanh"),
         "a list": lambda: Network([first, last], "tanh"),
         "a shared layer": lambda: Network([first, shared, shared, last], "tanh"),
         "without a dense layer": lambda: Network([]),
@@ -57,8 +60,18 @@ def torch_models():
     first, shared, last, tanh = nn.Linear(3, 5), nn.Linear(5, 5), nn.Linear(5, 2), nn.Tanh()
     other = nn.Linear(5, 5)
     other.weight, other.bias = shared.weight, shared.bias
+
+    class Four(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c, self.d = nn.Linear(3, 5), nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.d(tanh(self.c(tanh(self.b(tanh(self.a(x)))))))
+
     bare_first, bare_last = nn.Linear(3, 5, bias=False), nn.Linear(5, 2, bias=False)
     return {
+        "four layers, a class": Four,
         "a Sequential": lambda: nn.Sequential(first, tanh, last),
         "nested": lambda: nn.Sequential(nn.Sequential(first, tanh), nn.Sequential(last)),
         "a class": Written,
@@ -81,6 +94,14 @@ def mxnet_models():
         def hybrid_forward(self, F, x):  # noqa: N803  (Gluon's own name)
             return self.output(self.hidden(x))
 
+    class Four(nn.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c, self.d = hidden(), hidden(), hidden(), nn.Dense(2)
+
+        def hybrid_forward(self, F, x):  # noqa: N803  (Gluon's own name)
+            return self.d(self.c(self.b(self.a(x))))
+
     def hidden(**options):
         return nn.Dense(5, activation="tanh", **options)
 
@@ -98,6 +119,8 @@ def mxnet_models():
     shared = hidden()
     other = hidden(params=shared.params)
     models = {
+        "four layers, a class": Four,
+        "four layers, nested": lambda: sequential(hidden(), sequential(hidden(), hidden()), nn.Dense(2)),
         "a HybridSequential": lambda: sequential(hidden(), nn.Dense(2)),
         "activations apart": lambda: sequential(nn.Dense(5), nn.Activation("tanh"), nn.Dense(2)),
         "nested": lambda: sequential(sequential(hidden()), sequential(nn.Dense(2))),
@@ -134,7 +157,18 @@ def jax_models():
         return module, module.init(jax.random.key(0), BATCH)
 
     bare_first, bare_last = nn.Dense(5, use_bias=False), nn.Dense(2, use_bias=False)
+
+    class Four(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for _ in range(3):
+                x = nn.tanh(nn.Dense(5)(x))
+            return nn.Dense(2)(x)
+
+    tanh = (nn.Dense(5), nn.tanh, nn.Dense(5), nn.tanh, nn.Dense(5), nn.tanh)
     models = {
+        "four layers, a class": Four,
+        "four layers": lambda: nn.Sequential([*tanh, nn.Dense(2)]),
         "a Sequential": lambda: nn.Sequential([nn.Dense(5), nn.tanh, nn.Dense(2)]),
         "nested": lambda: nn.Sequential([nn.Sequential([nn.Dense(5), nn.tanh]), nn.Dense(2)]),
         "a compact module": Compact,
@@ -170,6 +204,8 @@ def tensorflow_models():
     first, shared, last = Dense(5, "tanh"), Dense(5, "tanh"), Dense(2)
     bare_first, bare_last = Dense(5, "tanh", use_bias=False), Dense(2, use_bias=False)
     return {
+        "four layers": lambda: sequential(first, Dense(5, "tanh"), Dense(5, "tanh"), last),
+        "four layers, functional": lambda: functional(first, Dense(5, "tanh"), Dense(5, "tanh"), last),
         "a Sequential": lambda: sequential(first, last),
         "activations apart": lambda: sequential(Dense(5), Activation("tanh"), last),
         "nested": lambda: sequential(keras.Sequential([first]), keras.Sequential([last])),
@@ -206,6 +242,8 @@ def pytest_generate_tests(metafunc):
         # The adapter goes first: MXNet's switches to NumPy semantics, in which the blocks must be made.
         pkgutil.resolve_name(f"backends.{name}")
         kinds = [kind for kind in MODELS[name]() if kind != "without a dense layer"]
+        if metafunc.function is test_a_tie_computes_or_is_refused:
+            kinds = [kind for kind in kinds if "four" in kind]
         metafunc.parametrize("native", kinds, indirect=True)
 
 
@@ -213,7 +251,8 @@ def pytest_generate_tests(metafunc):
 def native(request, backend, reference):
     """One of the user's models, with values drawn by us in it and in the reference's model."""
     model = MODELS[backend.name]()[request.param]()
-    judge = reference.mlp(SHARED if "shared" in request.param else TWO)
+    four = FOUR if "four" in request.param else TWO
+    judge = reference.mlp(SHARED if "shared" in request.param else four)
     roles = ("weight",) if request.param == "without biases" else ("weight", "bias")
     random = np.random.RandomState(0)
     for one in reference.parameters(judge):
@@ -256,6 +295,22 @@ def test_it_trains(backend, reference, near, native):
     gradients = reference.gradients(native.judge, BATCH, TARGETS)
     for one, before in zip(backend.parameters(native.model), judged(native, reference), strict=True):
         assert one.value == near(before.value - 0.125 * gradients[one.layer, one.role], 1e-5)
+
+
+def test_a_tie_computes_or_is_refused(backend, reference, near, native):
+    """A tie that only the listing knows of would be the worst of all."""
+    try:
+        model = backend.tie(native.model, 2, to=1)
+    except Unsupported:
+        assert backend.forward(native.model, BATCH) == near(reference.forward(native.judge, BATCH), 1e-5)
+        return
+    judge = reference.tie(native.judge, 2, to=1)
+    assert backend.forward(model, BATCH) == near(reference.forward(judge, BATCH), 1e-5)
+    for layer in (1, 2):
+        value = backend.parameter(model, layer, "weight").value + 0.5
+        backend.assign(model, layer, "weight", value)
+        reference.assign(judge, layer, "weight", value)
+        assert backend.forward(model, BATCH) == near(reference.forward(judge, BATCH), 1e-5)
 
 
 def test_it_is_listed_and_counted(backend, native):
