@@ -11,7 +11,7 @@ import nox
 
 from d2lparams.columns import Column, adapters
 from d2lparams.environments import ensure
-from d2lparams.registries import registry_settings
+from d2lparams.registries import registry_flags, registry_settings
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
@@ -24,7 +24,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 def install(session: nox.Session, *packages: str, group: str) -> None:
     """Install packages and one of pyproject's dependency groups."""
     pinned = nox.project.dependency_groups(PROJECT, group)
-    session.install(*packages, *pinned, env=registry_settings(os.environ))
+    session.install(*registry_flags(os.environ), *packages, *pinned, env=registry_settings(os.environ))
 
 
 @nox.session

@@ -27,6 +27,7 @@ from d2lparams.scenarios import scenarios as all_scenarios
 
 if TYPE_CHECKING:
     from d2lparams.comparison import Comparison
+    from d2lparams.environments import Environment
     from d2lparams.results import Run
     from d2lparams.scenarios import Scenario
 
@@ -65,13 +66,13 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except UsageError as error:
-        errors.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
+        _complain(str(error))
         sys.exit(2)
     except OSError as error:
         # What is still buffered cannot be written either, and must not be tried again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # the reader (`| head`) has seen enough
-            errors.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
+            _complain(str(error))
         sys.exit(1)
 
 
@@ -145,7 +146,7 @@ def list_() -> None:
             Text(name, "bold"),
             adapter.title + ("\nthe reference" if adapter.reference else ""),
             "\n".join(f"{one} {version}".strip() for one, version in versions.items()),
-            Text("ready", "green") if environment else Text("not built", "yellow"),
+            _state(environment),
             "\n".join(adapter.aliases),
         )
     scenarios = _listing("scenario", "section", "what it shows")
@@ -175,7 +176,7 @@ def env_list() -> None:
         found = find(column)
         table.add_row(
             Text(name, "bold"),
-            Text("ready", "green") if found else Text("not built", "yellow"),
+            _state(found),
             found.python_version if found else adapter.requires_python,
             "\n".join(f"{one} {version}" for one, version in found.versions.items()) if found else "",
             location(column).name,
@@ -233,6 +234,14 @@ def env_clean(columns: Columns = None) -> None:
         output.print(Text(f"removed {path}"), soft_wrap=True)
     if not removed:
         output.print("there was nothing to remove", highlight=False)
+
+
+def _complain(sentence: str) -> None:
+    errors.print(Text.assemble(("Error: ", "bold red"), sentence), soft_wrap=True)
+
+
+def _state(environment: Environment | None) -> Text:
+    return Text("ready", "green") if environment else Text("not built", "yellow")
 
 
 def _listing(*headings: str) -> Table:
@@ -310,8 +319,6 @@ def _write(comparison: Comparison, target: Path | None) -> bool:
         partial.replace(target)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        errors.print(
-            f"Error: could not write {target}: {error}", style="bold red", soft_wrap=True, markup=False
-        )
+        _complain(f"could not write {target}: {error}")
         return False
     return True

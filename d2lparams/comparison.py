@@ -142,7 +142,7 @@ def _row(scenario: str, seen: dict[str, Observation], absent: dict[str, Status],
     values = {column: observation.value for column, observation in seen.items()}
     if first.kind == "trait":
         ways = [value for column, value in values.items() if column not in references]
-        verdict: Verdict = "same" if all(way == ways[0] for way in ways) else "differ"
+        verdict: Verdict = "same" if all(_equal(way, ways[0]) for way in ways) else "differ"
         return Row(scenario, first.name, "trait", verdict, values, absent)
     judges = [values[column] for column in seen if column in references]
     problems = {}

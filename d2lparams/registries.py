@@ -4,7 +4,7 @@ uv reads its own variables and none of pip's. Whoever has told pip of a mirror, 
 certificate has told this program too: when uv's variable is unset, its twin is handed on. uv's own word always
 stands. Only the environment is read, never a file of pip's.
 
-Imports the standard library only, so that noxfile.py can use it from a bare checkout.
+noxfile.py uses it too, for the tools that it installs.
 """
 
 from __future__ import annotations
