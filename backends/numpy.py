@@ -12,13 +12,15 @@
 """The reference: forward, gradients and optimizers written out, so that the frameworks have a judge.
 
 Values are stored in the dtype asked for; every computation is in float64. A model is a `Network`, a list of
-`Dense` layers; two entries that are the same object are a tied layer.
+`Dense` layers; two entries that are the same object are tied by module, two that hold one array by parameter.
+A nested network is as flat as any other here, for nesting changes nothing of what is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,10 +29,14 @@ from d2lparams.interface import (
     ROLES,
     SGD,
     Adam,
+    AdamW,
     Array,
     Backend,
+    By,
     Gradient,
+    Layers,
     Optimizer,
+    Optimizers,
     Parameter,
     Role,
     Trainer,
@@ -76,16 +82,21 @@ class NumpyBackend(Backend[Network]):
     """NumPy as the reference; gradients by the chain rule, written out."""
 
     name = "numpy"
-    tying = "net.layers[i] = net.layers[j]"
+    tying: ClassVar[Mapping[By, str]] = {
+        "module": "net.layers[i] = net.layers[j]",
+        "parameter": "net.layers[i].weight = net.layers[j].weight",
+    }
 
     def _mlp(self, spec: MLP) -> Network:
         layers: list[Dense] = []
         for layer in range(spec.layers):
             outputs, inputs = spec.weight_shape(layer)
-            owner = spec.owner(layer)
-            tied = owner != layer
-            layers.append(layers[owner] if tied else Dense(outputs, None if spec.lazy else inputs, spec.dtype))
-        return Network(layers, spec.activation)
+            layers.append(Dense(outputs, None if spec.lazy else inputs, spec.dtype))
+        net = Network(layers, spec.activation)
+        for group in spec.tied:
+            for layer in sorted(group)[1:]:
+                self._tie(net, layer, min(group), spec.by, spec.roles)
+        return net
 
     def _initialize(self, model: Network, x: Array) -> Network:
         width = x.shape[1]
@@ -95,8 +106,12 @@ class NumpyBackend(Backend[Network]):
             width = layer.outputs
         return model
 
-    def _tie(self, model: Network, layer: int, to: int) -> Network:
-        model.layers[layer] = model.layers[to]
+    def _tie(self, model: Network, layer: int, to: int, by: By, roles: Sequence[Role]) -> Network:
+        if by == "module":
+            model.layers[layer] = model.layers[to]
+        else:
+            for role in roles:
+                setattr(model.layers[layer], role, getattr(model.layers[to], role))
         return model
 
     def _parameters(self, model: Network) -> Iterator[Parameter]:
@@ -146,6 +161,18 @@ class NumpyBackend(Backend[Network]):
             for role in ROLES
         }
 
+    def optimizers(self) -> Optimizers:
+        """Everything counted once."""
+        from backends.optimizers.numpy import NumpyOptimizers
+
+        return NumpyOptimizers(self)
+
+    def layers(self) -> Layers[dict[str, Array]]:
+        """Every kind, in canonical form."""
+        from backends.layers.numpy import NumpyLayers
+
+        return NumpyLayers()
+
     def _trainer(self, model: Network, optimizer: Optimizer) -> Trainer:
         return _Trainer(model, self.parameters(model), optimizer)
 
@@ -177,32 +204,37 @@ def _loss_and_gradients(model: Network, x: Array, y: Array) -> tuple[float, dict
 
 
 class _Momentum:
-    """Gradient descent with momentum, for one array."""
+    """Gradient descent with momentum, for one array; weight decay is added to the gradient."""
 
-    def __init__(self, rule: SGD, shape: tuple[int, ...]) -> None:
-        self._rule, self._velocity = rule, np.zeros(shape)
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.slots = {"velocity": np.zeros(shape)}
 
-    def change(self, gradient: Array) -> Array:
+    def change(self, rule: SGD, value: Array, gradient: Array) -> Array:
         """What this step subtracts."""
-        self._velocity = self._rule.momentum * self._velocity + gradient
-        return self._rule.learning_rate * self._velocity
+        velocity = self.slots["velocity"]
+        velocity[...] = rule.momentum * velocity + gradient + rule.weight_decay * value
+        return rule.learning_rate * velocity
 
 
 class _Moments:
-    """Adam, for one array: algorithm 1 of Kingma and Ba, epsilon added to the corrected deviation."""
+    """Adam, for one array: algorithm 1 of Kingma and Ba, epsilon added to the corrected deviation.
 
-    def __init__(self, rule: Adam, shape: tuple[int, ...]) -> None:
-        self._rule, self._first, self._second, self._steps = rule, np.zeros(shape), np.zeros(shape), 0
+    The decay of AdamW is taken from the value apart (Loshchilov and Hutter, algorithm 2).
+    """
 
-    def change(self, gradient: Array) -> Array:
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.slots, self._steps = {"mean": np.zeros(shape), "variance": np.zeros(shape)}, 0
+
+    def change(self, rule: Adam | AdamW, value: Array, gradient: Array) -> Array:
         """What this step subtracts."""
-        rule = self._rule
         self._steps += 1
-        self._first = rule.beta1 * self._first + (1 - rule.beta1) * gradient
-        self._second = rule.beta2 * self._second + (1 - rule.beta2) * gradient**2
-        mean = self._first / (1 - rule.beta1**self._steps)
-        variance = self._second / (1 - rule.beta2**self._steps)
-        return rule.learning_rate * mean / (np.sqrt(variance) + rule.epsilon)
+        first, second = self.slots["mean"], self.slots["variance"]
+        first[...] = rule.beta1 * first + (1 - rule.beta1) * gradient
+        second[...] = rule.beta2 * second + (1 - rule.beta2) * gradient**2
+        mean = first / (1 - rule.beta1**self._steps)
+        variance = second / (1 - rule.beta2**self._steps)
+        decay = rule.weight_decay * value if isinstance(rule, AdamW) else 0.0
+        return rule.learning_rate * (mean / (np.sqrt(variance) + rule.epsilon) + decay)
 
 
 class _Trainer(Trainer):
@@ -210,19 +242,25 @@ class _Trainer(Trainer):
 
     def __init__(self, model: Network, parameters: list[Parameter], optimizer: Optimizer) -> None:
         super().__init__(parameters)
-        self._model = model
-        self._rules = [
-            (
-                one.native,
-                _Momentum(optimizer, one.shape)
-                if isinstance(optimizer, SGD)
-                else _Moments(optimizer, one.shape),
-            )
+        self._model, self._optimizer = model, optimizer
+        self._states: list[tuple[Parameter, Any]] = [
+            (one, _Momentum(one.shape) if isinstance(optimizer, SGD) else _Moments(one.shape))
             for one in unique(parameters)
         ]
 
     def _step(self, x: Array, y: Array) -> float:
         loss, gradients = _loss_and_gradients(self._model, x, y)
-        for array, rule in self._rules:
-            array[...] = array - rule.change(gradients[id(array)])
+        for one, state in self._states:
+            array = one.native
+            array[...] = array - state.change(self._optimizer, array.astype("float64"), gradients[id(array)])
         return loss
+
+    def _set_learning_rate(self, learning_rate: float) -> None:
+        self._optimizer = replace(self._optimizer, learning_rate=learning_rate)
+
+    def _slots(self) -> dict[str, tuple[int, ...]]:
+        return {
+            f"{name} of {one.native_name}": array.shape
+            for one, state in self._states
+            for name, array in state.slots.items()
+        }

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from d2lparams.interface import MLP, SGD, Adam, Backend, Parameter, Trainer, Unsupported
+from d2lparams.interface import MLP, SGD, Adam, AdamW, Backend, Parameter, Trainer, Unsupported
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from d2lparams.comparison import Comparison
     from d2lparams.runner import Event
 
-__all__ = ["MLP", "SGD", "Adam", "Backend", "Parameter", "Trainer", "Unsupported", "backend", "compare"]
+__all__ = [
+    "MLP",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Backend",
+    "Parameter",
+    "Trainer",
+    "Unsupported",
+    "backend",
+    "compare",
+]
 __version__ = "0.1.0"
 
 
@@ -30,6 +41,7 @@ def compare(
     columns: Iterable[str] = (),
     scenarios: Iterable[str] = (),
     *,
+    full: bool = False,
     timeout: float = 60.0,
     jobs: int | None = None,
     offline: bool = False,
@@ -43,7 +55,9 @@ def compare(
 
     Args:
         columns: NAME, NAME@VERSION, or the path of a backend's file; none at all asks for every backend.
-        scenarios: names of scenarios; none at all asks for every scenario.
+        scenarios: names of scenarios and of groups, and patterns such as "tied-*"; none at all asks for every
+            scenario.
+        full: whether every scenario means those, too, that take long.
         timeout: wall-clock seconds that one scenario may take on one column.
         jobs: how many columns run at the same time; by default one for each core.
         offline: use only what is on this machine.
@@ -54,21 +68,22 @@ def compare(
         d2lparams.columns.UsageError: for a column or a scenario that is not there.
         d2lparams.runner.Interrupted: a KeyboardInterrupt that carries what was known when it came.
     """
-    from d2lparams.columns import parse_columns, parse_scenarios
+    from d2lparams.columns import left_out, parse_columns, parse_scenarios
     from d2lparams.comparison import compare_runs
     from d2lparams.runner import run
 
-    return compare_runs(
-        run(
-            parse_columns(columns),
-            parse_scenarios(scenarios),
-            timeout=timeout,
-            jobs=jobs,
-            offline=offline,
-            executor=executor,
-            on_event=on_event,
-        )
+    asked = list(scenarios)
+    chosen = parse_scenarios(asked, full=full)
+    runs = run(
+        parse_columns(columns),
+        chosen,
+        timeout=timeout,
+        jobs=jobs,
+        offline=offline,
+        executor=executor,
+        on_event=on_event,
     )
+    return compare_runs(runs, scenarios=chosen, left_out=left_out(asked, chosen))
 
 
 def backend(name: str) -> Backend[Any]:

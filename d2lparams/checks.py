@@ -44,6 +44,19 @@ def groups(tied: Any) -> tuple[tuple[int, ...], ...]:
     return found
 
 
+def shared_roles(roles: Any, by: Any) -> tuple[Any, ...]:
+    """What tied layers share: weight, bias or both; a layer that is one object shares both."""
+    one_of("by", by, ("module", "parameter"))
+    found = (roles,) if isinstance(roles, str) else tuple(roles) if np.iterable(roles) else ()
+    if not found or len(set(found)) != len(found) or not set(found) <= {"weight", "bias"}:
+        raise ValueError(f"roles must be 'weight', 'bias' or both, each once; got {roles!r}")
+    if by == "module" and len(found) == 1:
+        raise ValueError(
+            f"layers tied by 'module' share weight and bias; to share the {found[0]} alone, tie by 'parameter'"
+        )
+    return tuple(role for role in ("weight", "bias") if role in found)
+
+
 def layer_exists(layer: Any, layers: int) -> None:
     """A layer must be one of those that the model has."""
     if not _whole(layer) or not 0 <= layer < layers:

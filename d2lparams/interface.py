@@ -8,34 +8,56 @@ Dense layers are counted 0, 1, 2 ... in order of application; a layer applied tw
 Public methods check what they are given and then call the adapter's hook of the same name with a leading
 underscore. So a mistake gets the same sentence on every framework, as a `ValueError`, before anything changed.
 
-The sentences stand in `checks`. Imports the standard library and NumPy only: this module runs inside every
-framework's environment.
+What is built, read and trained is described in `models`, `parameters`, `training` and `subjects`, and the
+sentences stand in `checks`; an adapter takes all of it from here. Imports the standard library and NumPy only:
+this module runs inside every framework's environment.
 """
 
 from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
-
-import numpy as np
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from d2lparams import checks
-from d2lparams.checks import Array as Array
+from d2lparams.checks import Array
+from d2lparams.models import MLP, ROLES, Activation, By, DType, Layer, LayerKind, Role
+from d2lparams.parameters import Gradient, Parameter, unique
+from d2lparams.subjects import Claim, Format, Layers, Lifecycle, Part
+from d2lparams.training import SGD, Adam, AdamW, Optimizer, Optimizers, Trainer, Unsupported
 
-Role = Literal["weight", "bias"]
-Activation = Literal["relu", "tanh", "identity"]
-DType = Literal["float32", "float64"]
+__all__ = [
+    "MLP",
+    "ROLES",
+    "SGD",
+    "Activation",
+    "Adam",
+    "AdamW",
+    "Array",
+    "Backend",
+    "By",
+    "Claim",
+    "DType",
+    "Format",
+    "Gradient",
+    "Layer",
+    "LayerKind",
+    "Layers",
+    "Lifecycle",
+    "Optimizer",
+    "Optimizers",
+    "Parameter",
+    "Part",
+    "Role",
+    "Trainer",
+    "Unsupported",
+    "needs",
+    "unique",
+]
+
 Model = TypeVar("Model")
-
-ROLES: tuple[Role, Role] = ("weight", "bias")
-
-
-class Unsupported(Exception):
-    """The framework cannot do this, by design. The message says why, in one sentence."""
 
 
 @contextmanager
@@ -60,181 +82,17 @@ def needs(extra: str, before: tuple[int, int] | None = None) -> Iterator[None]:
         ) from None
 
 
-@dataclass(frozen=True)
-class MLP:
-    """A multilayer perceptron: dense layers with biases, an activation between them, none after the last.
-
-    Attributes:
-        sizes: widths from input to output; `(4, 8, 1)` has two dense layers, 4 to 8 and 8 to 1.
-        activation: applied after every dense layer but the last.
-        tied: groups of dense layers that are one layer; `((1, 2),)` applies the same layer twice.
-        dtype: of parameters and inputs.
-        lazy: leave the input widths for the framework to find out from the first batch (`Backend.initialize`).
-
-    Raises:
-        ValueError: for sizes, an activation, tied layers or a dtype that describe no model.
-    """
-
-    sizes: tuple[int, ...]
-    activation: Activation = "relu"
-    tied: tuple[tuple[int, ...], ...] = ()
-    dtype: DType = "float32"
-    lazy: bool = False
-
-    def __post_init__(self) -> None:
-        # Lists are what a notebook user types; frozen tuples are what the rest relies on.
-        object.__setattr__(self, "sizes", checks.sizes(self.sizes))
-        object.__setattr__(self, "tied", checks.groups(self.tied))
-        checks.one_of("activation", self.activation, get_args(Activation))
-        checks.one_of("dtype", self.dtype, get_args(DType))
-        for first, *others in self.tied:
-            checks.layer_exists(first, self.layers)
-            for layer in others:
-                checks.layer_exists(layer, self.layers)
-                checks.same_shape(layer, self.weight_shape(layer), first, self.weight_shape(first))
-
-    @property
-    def layers(self) -> int:
-        """The number of dense layers, each use counted."""
-        return len(self.sizes) - 1
-
-    def weight_shape(self, layer: int) -> tuple[int, int]:
-        """The shape (out, in) of a dense layer's weight."""
-        return self.sizes[layer + 1], self.sizes[layer]
-
-    def owner(self, layer: int) -> int:
-        """The first layer of the tied group that `layer` belongs to; itself when it is not tied."""
-        return next((min(group) for group in self.tied if layer in group), layer)
-
-
-@dataclass(frozen=True)
-class Gradient:
-    """Where a framework keeps a parameter's gradient, and what is there now.
-
-    Attributes:
-        kept: whether the framework stores gradients with its parameters at all.
-        where: the expression that reads it, or what returns it when it is not kept.
-        value: canonical orientation; None when nothing is there (yet).
-    """
-
-    kept: bool
-    where: str
-    value: Array | None = None
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One use of one parameter. The list of them copies no values; reading `value` or `gradient` does.
-
-    Attributes:
-        layer: the dense layer, counted in order of application.
-        role: "weight" or "bias".
-        native_name: what the framework calls it.
-        access: the expression that reads it from the native model, for instance `net[2].bias`.
-        native_shape: as the framework holds it; a kernel of Keras or Flax is (in, out).
-        shape: canonical; a weight is (out, in), a bias (out,).
-        dtype: NumPy's name of the data type.
-        native: the framework's own parameter object.
-        native_value: the framework's own object that holds the values.
-        storage: equal for two uses exactly when both are the same stored numbers.
-    """
-
-    layer: int
-    role: Role
-    native_name: str
-    access: str
-    native_shape: tuple[int, ...]
-    shape: tuple[int, ...]
-    dtype: str
-    native: Any = field(repr=False)
-    native_value: Any = field(repr=False)
-    storage: Hashable = field(repr=False)
-    read: Callable[[], Array] = field(repr=False)
-    read_gradient: Callable[[], Gradient] = field(repr=False)
-
-    @property
-    def value(self) -> Array:
-        """A copy of the values, canonical orientation."""
-        return self.read()
-
-    @property
-    def gradient(self) -> Gradient:
-        """The gradient's place and, where one is stored, a copy of it."""
-        return self.read_gradient()
-
-    @property
-    def size(self) -> int:
-        """The number of values."""
-        return int(np.prod(self.shape))
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the values."""
-        return self.size * np.dtype(self.dtype).itemsize
-
-
-def unique(parameters: Sequence[Parameter]) -> list[Parameter]:
-    """The parameters with each storage once, at its first use: what there really is to train and to save."""
-    first: dict[Hashable, Parameter] = {}
-    for parameter in parameters:
-        first.setdefault(parameter.storage, parameter)
-    return list(first.values())
-
-
-@dataclass(frozen=True)
-class SGD:
-    """Gradient descent with momentum: v = momentum * v + g; w = w - learning_rate * v."""
-
-    learning_rate: float
-    momentum: float = 0.0
-
-
-@dataclass(frozen=True)
-class Adam:
-    """Adam (Kingma and Ba, 2015, algorithm 1). Where `epsilon` is added differs between frameworks."""
-
-    learning_rate: float
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-
-
-Optimizer = SGD | Adam
-
-
-class Trainer(ABC):
-    """Trains one model in place, by the framework's own fast path. The loss is the mean squared error.
-
-    The parameters' shapes and ties are taken when the trainer is made: tie first, then train.
-    """
-
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
-        self._width, self._outputs = parameters[0].shape[1], parameters[-1].shape[0]
-        self._dtype = parameters[0].dtype
-
-    def step(self, x: Array, y: Array) -> float:
-        """One step on the batch x (n, inputs), y (n, outputs); returns the loss before the step.
-
-        Raises:
-            ValueError: when x or y does not fit the model.
-        """
-        x, y = checks.batch(x, y, self._width, self._outputs, self._dtype)
-        return self._step(x, y)
-
-    @abstractmethod
-    def _step(self, x: Array, y: Array) -> float: ...
-
-
 class Backend(ABC, Generic[Model]):
     """What the harness asks of a framework.
 
     Attributes:
         name: of the module in `backends/`, and of the column.
-        tying: how this framework ties a layer of a model already built, as an expression.
+        tying: how this framework ties a layer of a model already built, as an expression, by the way of tying;
+            a way that is not there is one that the framework does not have.
     """
 
     name: ClassVar[str]
-    tying: ClassVar[str]
+    tying: ClassVar[Mapping[By, str]]
 
     # -- build ---------------------------------------------------------------------------------------------
 
@@ -250,21 +108,32 @@ class Backend(ABC, Generic[Model]):
         """
         return self._initialize(model, checks.first_batch(x))
 
-    def tie(self, model: Model, layer: int, to: int) -> Model:
+    def tie(self, model: Model, layer: int, to: int, by: By = "module", roles: Sequence[Role] = ROLES) -> Model:
         """Make `layer` another use of layer `to`; its own values are dropped. The result may be a new model.
+
+        Args:
+            model: with two layers of one shape.
+            layer: the one that gives up its own parameters.
+            to: the one whose parameters both have from now on.
+            by: "module" puts the same layer object into both places, "parameter" lets two layer objects hold
+                the same parameters.
+            roles: what is shared; a weight without its bias can only be shared by "parameter".
 
         Raises:
             ValueError: for a layer that is not there, a layer and itself, or layers of different shapes.
-            Unsupported: when the framework cannot tie in a model of this form.
+            Unsupported: when the framework cannot tie so, or not in a model of this form.
         """
+        shared = checks.shared_roles(roles, by)
         parameters = self.parameters(model)
-        mine, other = (_find(parameters, index, "weight") for index in (layer, to))
+        mine, other = (_find(parameters, index, shared[0]) for index in (layer, to))
         if layer == to:
             raise ValueError(f"layer {layer} cannot be tied to itself; name two different layers")
         checks.same_shape(layer, mine.shape, to, other.shape)
-        if mine.storage == other.storage:
+        if all(
+            _find(parameters, layer, role).storage == _find(parameters, to, role).storage for role in shared
+        ):
             return model
-        return self._tie(model, layer, to)
+        return self._tie(model, layer, to, by, shared)
 
     # -- look ----------------------------------------------------------------------------------------------
 
@@ -334,13 +203,57 @@ class Backend(ABC, Generic[Model]):
 
     def trainer(self, model: Model, optimizer: Optimizer) -> Trainer:
         """What trains this model; see `Trainer`."""
-        if not isinstance(optimizer, (SGD, Adam)):
-            raise ValueError(f"optimizer must be SGD(...) or Adam(...); got {optimizer!r}")
+        if not isinstance(optimizer, get_args(Optimizer)):
+            raise ValueError(f"optimizer must be SGD(...), Adam(...) or AdamW(...); got {optimizer!r}")
         return self._trainer(model, optimizer)
 
     def fresh(self) -> AbstractContextManager[Any]:
         """A clean slate for one scenario: names that the framework counts globally start again at zero."""
         return nullcontext()
+
+    # -- what the framework has besides --------------------------------------------------------------------
+
+    def lifecycles(self) -> Sequence[Lifecycle[Model]]:
+        """The framework's own ways to copy, save, rebuild, cast, move or transform a model.
+
+        What a way gives can be looked at, written and trained as any model can; where it cannot, the operation
+        raises `Unsupported` with the reason.
+        """
+        return ()
+
+    def script(self, lifecycle: Lifecycle[Model], spec: MLP, outcome: str) -> str:
+        """A program in this framework alone that shows what a life cycle does to a model of this form.
+
+        It prints what it sees, exits with 0 when that is the given outcome, and with 1 when it is another one.
+
+        Raises:
+            Unsupported: when the backend writes no such programs.
+        """
+        raise Unsupported("this backend writes no scripts that run without the harness")
+
+    def formats(self) -> Sequence[Format[Model]]:
+        """The framework's own ways to keep a model's values in a file."""
+        return ()
+
+    def optimizers(self) -> Optimizers:
+        """What is particular about the framework's optimizers.
+
+        Raises:
+            Unsupported: when the backend does not say.
+        """
+        raise Unsupported("this backend says nothing of its optimizers beside their steps")
+
+    def layers(self) -> Layers[Any]:
+        """Layers of other kinds: what their arrays look like and what they compute.
+
+        Raises:
+            Unsupported: when the backend has dense layers only.
+        """
+        raise Unsupported("this backend has dense layers only")
+
+    def claims(self) -> Sequence[Claim]:
+        """What the book says about this framework."""
+        return ()
 
     # -- what an adapter writes ----------------------------------------------------------------------------
 
@@ -349,7 +262,7 @@ class Backend(ABC, Generic[Model]):
     @abstractmethod
     def _initialize(self, model: Model, x: Array) -> Model: ...
     @abstractmethod
-    def _tie(self, model: Model, layer: int, to: int) -> Model: ...
+    def _tie(self, model: Model, layer: int, to: int, by: By, roles: Sequence[Role]) -> Model: ...
     @abstractmethod
     def _parameters(self, model: Model) -> Iterator[Parameter]: ...
     @abstractmethod

@@ -1,0 +1,1 @@
+"""What is particular about a framework's optimizers; one module per framework."""

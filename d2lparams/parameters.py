@@ -1,0 +1,89 @@
+"""One use of one parameter of a model, as the harness shows it: names, shapes, storage, value and gradient.
+
+Imports the standard library and NumPy only: this module runs inside every framework's environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from d2lparams.checks import Array
+from d2lparams.models import Role
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Where a framework keeps a parameter's gradient, and what is there now.
+
+    Attributes:
+        kept: whether the framework stores gradients with its parameters at all.
+        where: the expression that reads it, or what returns it when it is not kept.
+        value: canonical orientation; None when nothing is there (yet).
+    """
+
+    kept: bool
+    where: str
+    value: Array | None = None
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One use of one parameter. The list of them copies no values; reading `value` or `gradient` does.
+
+    Attributes:
+        layer: the dense layer, counted in order of application.
+        role: "weight" or "bias".
+        native_name: what the framework calls it.
+        access: the expression that reads it from the native model, for instance `net[2].bias`.
+        native_shape: as the framework holds it; a kernel of Keras or Flax is (in, out).
+        shape: canonical; a weight is (out, in), a bias (out,).
+        dtype: NumPy's name of the data type.
+        native: the framework's own parameter object.
+        native_value: the framework's own object that holds the values.
+        storage: equal for two uses exactly when both are the same stored numbers.
+    """
+
+    layer: int
+    role: Role
+    native_name: str
+    access: str
+    native_shape: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    native: Any = field(repr=False)
+    native_value: Any = field(repr=False)
+    storage: Hashable = field(repr=False)
+    read: Callable[[], Array] = field(repr=False)
+    read_gradient: Callable[[], Gradient] = field(repr=False)
+
+    @property
+    def value(self) -> Array:
+        """A copy of the values, canonical orientation."""
+        return self.read()
+
+    @property
+    def gradient(self) -> Gradient:
+        """The gradient's place and, where one is stored, a copy of it."""
+        return self.read_gradient()
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return int(np.prod(self.shape))
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the values."""
+        return self.size * np.dtype(self.dtype).itemsize
+
+
+def unique(parameters: Sequence[Parameter]) -> list[Parameter]:
+    """The parameters with each storage once, at its first use: what there really is to train and to save."""
+    first: dict[Hashable, Parameter] = {}
+    for parameter in parameters:
+        first.setdefault(parameter.storage, parameter)
+    return list(first.values())
