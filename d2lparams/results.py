@@ -19,7 +19,7 @@ SCHEMA_VERSION: Literal[1] = 1
 # How numbers that JSON has no word for are written.
 NON_FINITE = ("NaN", "Infinity", "-Infinity")
 
-Kind = Literal["invariant", "trait"]
+Kind = Literal["invariant", "trait", "outcome"]
 Status = Literal["ok", "unsupported", "failed", "timeout", "crashed", "install-failed", "not-run"]
 
 
@@ -44,8 +44,9 @@ class Observation:
 
     Attributes:
         name: unique within its scenario.
-        kind: an "invariant" must agree with the reference; a "trait" is a framework's own way.
-        value: JSON data, see `jsonable`.
+        kind: an "invariant" must agree with the reference; a "trait" is a framework's own way; an
+            "outcome" is how one of a framework's ways ended.
+        value: JSON data, see `jsonable`; an outcome's is an object with the attributes of `Outcome`.
         expected: what an invariant must be by definition, when that is known without the reference.
         rtol: how far an invariant may be from the reference, relative to the largest magnitude in it;
             0 asks for equality.
@@ -56,6 +57,36 @@ class Observation:
     value: Any
     expected: Any = None
     rtol: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one of a framework's ways ended: what the value of an observation of this kind holds.
+
+    Attributes:
+        outcome: one word or a few; what columns are compared by.
+        how: the expression that was run, in the framework's own words.
+        evidence: what was seen, by what was looked at.
+        script: a program in the framework alone that shows it, or "".
+    """
+
+    outcome: str
+    how: str
+    evidence: dict[str, Any]
+    script: str
+
+    @classmethod
+    def of(cls, value: Any) -> Outcome:
+        """Read it from an observation's value; where something else stands there, that is the word."""
+        if not isinstance(value, dict) or not isinstance(value.get("outcome"), str):
+            return cls(str(value), "", {}, "")
+        evidence = value.get("evidence")
+        return cls(
+            outcome=value["outcome"],
+            how=str(value.get("how", "")),
+            evidence=evidence if isinstance(evidence, dict) else {},
+            script=str(value.get("script", "")),
+        )
 
 
 @dataclass

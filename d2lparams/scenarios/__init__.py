@@ -5,8 +5,34 @@ from d2lparams.scenarios.registry import REGISTERED, Observer, Scenario, scenari
 __all__ = ["Observer", "Scenario", "scenario", "scenarios"]
 
 
+# The groups, in the order of the book, and then from one layer's parameters to what is done with a whole model.
+ORDER = (
+    "access",
+    "tying",
+    "training",
+    "lazy",
+    "exercises",
+    "lifecycles",
+    "checkpoints",
+    "optimizers",
+    "layers",
+    "claims",
+)
+
+
 def scenarios() -> dict[str, Scenario]:
     """The scenarios by name, in the order in which they are shown."""
-    from d2lparams.scenarios import access, lazy, training, tying  # noqa: F401  (importing registers them)
+    from d2lparams.scenarios import (  # noqa: F401  (importing registers them)
+        access,
+        checkpoints,
+        claims,
+        exercises,
+        layers,
+        lazy,
+        lifecycles,
+        optimizers,
+        training,
+        tying,
+    )
 
-    return dict(REGISTERED)
+    return dict(sorted(REGISTERED.items(), key=lambda item: ORDER.index(item[1].group)))

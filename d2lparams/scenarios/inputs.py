@@ -29,10 +29,10 @@ def starting_values(spec: MLP) -> Values:
     """
     values: Values = {}
     for layer in range(spec.layers):
-        owner = spec.owner(layer)
+        weight, bias = spec.owner(layer, "weight"), spec.owner(layer, "bias")
         outputs, inputs = spec.weight_shape(layer)
-        values[layer, "weight"] = draw(2 * owner, (outputs, inputs), spec.dtype, bound=inputs**-0.5)
-        values[layer, "bias"] = draw(2 * owner + 1, (outputs,), spec.dtype, bound=0.5)
+        values[layer, "weight"] = draw(2 * weight, (outputs, inputs), spec.dtype, bound=inputs**-0.5)
+        values[layer, "bias"] = draw(2 * bias + 1, (outputs,), spec.dtype, bound=0.5)
     return values
 
 

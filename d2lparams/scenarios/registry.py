@@ -13,7 +13,7 @@ Imports the standard library and NumPy only: scenarios run inside every framewor
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ class Scenario:
         section: of *Dive into Deep Learning* that it belongs to.
         title: one line.
         question: the function's docstring: what is asked, and what to look for.
+        group: the subject, which is the name of the module that it stands in.
+        full: whether it runs only when it is asked for, because it takes long.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Scenario:
     title: str
     question: str
     function: Function
+    group: str = ""
+    full: bool = False
 
 
 class Observer:
@@ -63,6 +67,21 @@ class Observer:
         """A framework's own way: the difference between columns is the information."""
         self._take("trait", name, value, None, 0.0)
 
+    def outcome(
+        self, name: str, outcome: str, *, how: str, evidence: Mapping[str, Any] = {}, script: str = ""
+    ) -> None:
+        """How one of a framework's ways ended, with what shows it; columns that have no such way leave it out.
+
+        Args:
+            name: of the way, unique within the scenario; the same on each framework that has the same way.
+            outcome: one word or a few; what columns are compared by.
+            how: the expression that was run, in the framework's own words.
+            evidence: what was seen, by what was looked at.
+            script: a program in the framework alone that shows it.
+        """
+        value = {"outcome": outcome, "how": how, "evidence": dict(evidence), "script": script}
+        self._take("outcome", name, value, None, 0.0)
+
     def _take(self, kind: Kind, name: str, value: Any, expected: Any, rtol: float) -> None:
         if name in self._names:
             raise ValueError(f"the scenario observes {name!r} twice; give each observation a name of its own")
@@ -70,8 +89,14 @@ class Observer:
         self._emit(Observation(name, kind, jsonable(value), jsonable(expected), rtol))
 
 
-def scenario(*, section: str, title: str) -> Callable[[Function], Function]:
-    """Register a function as a scenario; its docstring says what it asks."""
+def scenario(*, section: str, title: str, full: bool = False) -> Callable[[Function], Function]:
+    """Register a function as a scenario of its module's group; its docstring says what it asks.
+
+    Args:
+        section: of *Dive into Deep Learning* that it belongs to.
+        title: one line.
+        full: leave it out of a run of everything unless it is asked for, by name or with `--full`.
+    """
 
     def register(function: Function) -> Function:
         name = function.__name__.replace("_", "-")
@@ -80,7 +105,8 @@ def scenario(*, section: str, title: str) -> Callable[[Function], Function]:
         question = inspect.getdoc(function)
         if not question:
             raise ValueError(f"the scenario {name!r} needs a docstring that says what it asks")
-        REGISTERED[name] = Scenario(name, section, title, question, function)
+        group = function.__module__.rpartition(".")[2].replace("_", "-")
+        REGISTERED[name] = Scenario(name, section, title, question, function, group, full)
         return function
 
     return register

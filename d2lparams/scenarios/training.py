@@ -1,4 +1,4 @@
-"""Training steps on tied values, and what sharing a layer saves.
+"""Training steps on tied values.
 
 Learning rates, momentum and Adam's rates are numbers that binary32 holds exactly (0.125, 0.875 and the like):
 MXNet and Keras keep some of them in float32, and a rounded setting would look like a difference in the rule.
@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from d2lparams.interface import SGD, Adam, Backend, unique
+from d2lparams.interface import SGD, Adam, Backend
+from d2lparams.scenarios.formulas import first_step, follows
 from d2lparams.scenarios.inputs import assign, batch, starting_values
 from d2lparams.scenarios.registry import Observer, scenario
-from d2lparams.scenarios.tying import TIED, UNTIED
+from d2lparams.scenarios.tying import TIED
 
 TIED_TANH = replace(TIED, activation="tanh")
-UNTIED_TANH = replace(UNTIED, activation="tanh")
 MOMENTUM = SGD(learning_rate=0.125, momentum=0.875)
 # An epsilon too small to matter, and one too large to overlook.
 ADAM = Adam(learning_rate=2**-7, beta1=0.875, beta2=1 - 2**-10, epsilon=2**-40)
@@ -71,39 +71,10 @@ def adam_steps(backend: Backend[Any], observe: Observer) -> None:
     gradient = backend.gradients(model, x, y)[1, "weight"]
     backend.trainer(model, ADAM_LARGE_EPSILON).step(x, y)
     step = values[1, "weight"] - backend.parameter(model, 1, "weight").value
-    observe.trait("epsilon is added", _place_of_epsilon(gradient, step, ADAM_LARGE_EPSILON))
-
-
-@scenario(section="6.2.2", title="What sharing saves")
-def what_sharing_saves(backend: Backend[Any], observe: Observer) -> None:
-    """How many values and bytes does the shared layer save, and what does it cost in loss after training?
-
-    A tied and an untied model start from the same values and take the same hundred steps of SGD with momentum.
-    """
-    x, y = batch(TIED_TANH, rows=32)
-    for name, spec, expected in (("tied", TIED_TANH, 121), ("untied", UNTIED_TANH, 193)):
-        model = backend.mlp(spec)
-        assign(backend, model, starting_values(TIED_TANH))
-        stored = unique(backend.parameters(model))
-        observe.invariant(f"values, {name}", sum(one.size for one in stored), expected=expected)
-        observe.invariant(f"bytes, {name}", sum(one.nbytes for one in stored), expected=8 * expected)
-        trainer = backend.trainer(model, MOMENTUM)
-        losses = [trainer.step(x, y) for _ in range(101)]
-        observe.invariant(f"loss at the start, {name}", losses[0], rtol=1e-12)
-        observe.invariant(f"loss after 100 steps, {name}", losses[-1], rtol=1e-11)
+    steps = first_step(gradient, ADAM_LARGE_EPSILON)
+    observe.trait("epsilon is added", follows(step, steps, np.zeros_like(step)))
 
 
 def _values(backend: Backend[Any], model: Any) -> dict[str, Any]:
     """Every use of every parameter, by layer and role."""
     return {f"layer {one.layer} {one.role}": one.value for one in backend.parameters(model)}
-
-
-def _place_of_epsilon(gradient: Any, step: Any, rule: Adam) -> str:
-    """Which of the two published formulas gives the first step that was seen."""
-    # After one step the corrected mean is the gradient, and the corrected variance its square.
-    after = rule.learning_rate * gradient / (np.abs(gradient) + rule.epsilon)
-    before = rule.learning_rate * gradient / (np.abs(gradient) + rule.epsilon / np.sqrt(1 - rule.beta2))
-    for name, formula in (("after the bias correction", after), ("before the bias correction", before)):
-        if np.allclose(step, formula, rtol=1e-5, atol=1e-5 * float(np.abs(formula).max())):
-            return name
-    return "by neither formula"

@@ -1,19 +1,31 @@
-"""Two layers that are one: how they are tied, what a write through one does, what their gradients do."""
+"""Layers that are one: the ways to tie them, what a write through one does, what their gradients do.
+
+A layer can be shared as a module (the same layer object at several places) or as a parameter (several layer
+objects that hold the same numbers). A framework that has only one of the two says why.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from d2lparams.interface import MLP, ROLES, Backend, DType, unique
+from d2lparams.interface import MLP, ROLES, Backend, DType, Parameter, unique
 from d2lparams.scenarios.inputs import assign, batch, starting_values
 from d2lparams.scenarios.registry import Observer, scenario
 
 # The section's network with a shared layer: dense layers 1 and 2 are the same.
 UNTIED = MLP(sizes=(4, 8, 8, 8, 1), dtype="float64")
 TIED = replace(UNTIED, tied=((1, 2),))
+BY_PARAMETER = replace(TIED, activation="tanh", by="parameter")
+WEIGHT_ONLY = replace(BY_PARAMETER, roles=("weight",))
+THREE_USES = MLP(sizes=(4, 8, 8, 8, 8, 1), activation="tanh", tied=((1, 2, 3),), dtype="float64")
+# Interleaved, so that one who joins neighbours, or both ties, is found out.
+TWO_TIES = MLP(sizes=(4, 8, 8, 8, 8, 8, 1), activation="tanh", tied=((1, 3), (2, 4)), dtype="float64")
+# Layer 1 stands in the inner model and is the last layer of the whole one, too.
+ACROSS_DEPTHS = MLP(sizes=(4, 8, 8, 8), activation="tanh", tied=((1, 2),), nested=True, dtype="float64")
 
 
 @scenario(section="6.2.2", title="Tied by construction")
@@ -36,9 +48,46 @@ def tied_afterwards(backend: Backend[Any], observe: Observer) -> None:
     untied = backend.mlp(UNTIED)
     assign(backend, untied, starting_values(UNTIED))
     model = backend.tie(untied, 2, to=1)
-    observe.trait("what it takes", backend.tying)
+    observe.trait("what it takes", backend.tying["module"])
     observe.trait("the model", _what_became(backend, untied, model))
     _observe_tie(backend, observe, model)
+
+
+@scenario(section="6.2.2", title="Tied by parameter")
+def tied_by_parameter(backend: Backend[Any], observe: Observer) -> None:
+    """Can two layer objects hold one weight and one bias, from the start or in a model already built?"""
+    _observe_sharing(backend, observe, BY_PARAMETER)
+    untied = backend.mlp(replace(BY_PARAMETER, tied=()))
+    assign(backend, untied, starting_values(UNTIED))
+    afterwards = backend.tie(untied, 2, to=1, by="parameter")
+    observe.trait("what it takes afterwards", backend.tying["parameter"])
+    observe.invariant(
+        "one storage afterwards", partition(backend.parameters(afterwards)), expected=[*range(4), 2, 3, 6, 7]
+    )
+
+
+@scenario(section="6.2.2", title="A weight tied and its bias not")
+def tied_weight_only(backend: Backend[Any], observe: Observer) -> None:
+    """Can two layers share their weight and have biases of their own?"""
+    _observe_sharing(backend, observe, WEIGHT_ONLY)
+
+
+@scenario(section="6.2.2", title="One layer used three times")
+def tied_three_times(backend: Backend[Any], observe: Observer) -> None:
+    """Are three uses of one layer one storage, and do their three gradients add up?"""
+    _observe_sharing(backend, observe, THREE_USES)
+
+
+@scenario(section="6.2.2", title="Two ties in one model")
+def tied_twice_over(backend: Backend[Any], observe: Observer) -> None:
+    """Do two ties, of layers 1 and 3 and of layers 2 and 4, stay two?"""
+    _observe_sharing(backend, observe, TWO_TIES)
+
+
+@scenario(section="6.2.2", title="A tie across depths")
+def tied_across_depths(backend: Backend[Any], observe: Observer) -> None:
+    """Can a layer inside an inner model be used again outside of it, and under which name is it listed then?"""
+    _observe_sharing(backend, observe, ACROSS_DEPTHS)
 
 
 @scenario(section="6.2.2", title="Tied gradients add up")
@@ -63,6 +112,68 @@ def tied_gradients_add_up(backend: Backend[Any], observe: Observer) -> None:
                 expected=alone[1, role] + alone[2, role],
                 rtol=rtol,
             )
+
+
+def partition(parameters: Sequence[Parameter]) -> list[int]:
+    """For every use, the place of the first use of the same storage."""
+    storages = [one.storage for one in parameters]
+    return [storages.index(storage) for storage in storages]
+
+
+def _observe_sharing(backend: Backend[Any], observe: Observer, spec: MLP) -> None:
+    """What is to be seen of ties of any form: uses and storages, a write through the last use, the gradients.
+
+    A shared parameter's gradient is held against the sum of those that its uses have in an untied model with
+    the same values. Within 1e-12 of the largest entry, as for two uses.
+    """
+    model, values = backend.mlp(spec), starting_values(spec)
+    assign(backend, model, values)
+    uses = backend.parameters(model)
+    x, y = batch(spec, rows=6)
+    observe.trait("names of the uses", [one.native_name for one in uses if one.role == "weight"])
+    observe.trait("access to the uses", [one.access for one in uses if one.role == "weight"])
+    observe.trait("own counts", backend.counts(model))
+    owners = [(spec.owner(one.layer, one.role), one.role) for one in uses]
+    observe.invariant(
+        "uses, by the first of one storage", partition(uses), expected=[*map(owners.index, owners)]
+    )
+    observe.invariant("unique values", sum(one.size for one in unique(uses)), expected=_unique_values(spec))
+    observe.invariant("output", backend.forward(model, x), rtol=1e-12)
+
+    separate = backend.mlp(replace(spec, tied=(), by="module", roles=ROLES))
+    assign(backend, separate, values)
+    together, alone = backend.gradients(model, x, y), backend.gradients(separate, x, y)
+    for group in spec.tied:
+        for role in spec.roles:
+            observe.invariant(
+                f"gradient of the {role} of layers {_list(group)}",
+                together[min(group), role],
+                expected=sum(alone[layer, role] for layer in group),
+                rtol=1e-12,
+            )
+    for group in spec.tied:
+        value = values[max(group), "weight"][::-1].copy()
+        backend.assign(model, max(group), "weight", value)
+        through = [backend.parameter(model, layer, "weight").value for layer in group]
+        shown = all(np.array_equal(one, value) for one in through)
+        observe.invariant(f"a write shows in layers {_list(group)}", shown, expected=True)
+    observe.invariant("output after the writes", backend.forward(model, x), rtol=1e-12)
+
+
+def _unique_values(spec: MLP) -> int:
+    """By definition: the sizes of the parameters that are a first use."""
+    count = 0
+    for layer in range(spec.layers):
+        outputs, inputs = spec.weight_shape(layer)
+        count += outputs * inputs * (spec.owner(layer, "weight") == layer)
+        count += outputs * (spec.owner(layer, "bias") == layer)
+    return count
+
+
+def _list(group: Sequence[int]) -> str:
+    """1, 2 and 3."""
+    *others, last = map(str, sorted(group))
+    return f"{', '.join(others)} and {last}"
 
 
 def _what_became(backend: Backend[Any], before: Any, after: Any) -> str:

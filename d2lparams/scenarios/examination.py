@@ -1,0 +1,263 @@
+"""What a life cycle does to a tied model: found by living it, on a model that has a twin that does not.
+
+Both start from the same values. Then the result's output, its training step and a write through one use of a
+shared parameter are held against the twin's, and the original against what it was. A twin's output and step are
+held against the reference by the scenario. Numbers are float32; two are the same when they are within 1e-5 of
+the largest magnitude: sums of at most 8 terms in four layers lose a few units in the last place.
+
+The outcome is the first of these that applies:
+
+    corrupted  the original was damaged, though the result does not share its storage
+    refused    an error was raised
+    changed    the output is another one, or the number of layers, or the training of what is not shared
+    broken     what was one storage is several, or a write or a training step shows that it is
+    kept       none of these; where what came out cannot be trained, the evidence says so as a "but"
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import warnings
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from d2lparams.interface import MLP, Adam, Array, Backend, Lifecycle, Parameter, Unsupported
+from d2lparams.scenarios.inputs import assign, batch, starting_values
+from d2lparams.scenarios.tying import partition
+
+RTOL = 1e-5
+# Adam, because it is not linear: two uses that are stepped apart, be it in one storage, do not end where one
+# does. An epsilon of the size of the gradients keeps it from turning their rounding into steps.
+STEP = Adam(learning_rate=0.125, beta1=0.875, beta2=0.75, epsilon=0.125)
+SILENT = ("broken", "changed", "corrupted")
+"""The outcomes that nobody is told of; each has a script that shows it."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What came out.
+
+    Attributes:
+        outcome: one word, see above.
+        evidence: what was seen, by what was looked at, in short sentences.
+    """
+
+    outcome: str
+    evidence: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Twin:
+    """What a model that lives nothing does: the same for every life cycle of models of its form.
+
+    Attributes:
+        output: for the batch's x.
+        counts: the framework's own.
+        places: for every use, the place of the first use of the same storage.
+        sizes: the number of values of every use.
+        stepped: the values of every use after a training step.
+        written: the values of every use after a write into each shared parameter, which follows the step.
+        final: the output after both.
+    """
+
+    output: Array
+    counts: dict[str, int]
+    places: list[int]
+    sizes: list[int]
+    stepped: list[Array]
+    written: list[Array]
+    final: Array
+
+
+def observe_twin(backend: Backend[Any], spec: MLP) -> Twin:
+    """Let a twin take a step and a write."""
+    model = built(backend, spec)
+    x, y = batch(spec, rows=8)
+    output, counts = backend.forward(model, x), backend.counts(model)
+    backend.trainer(model, STEP).step(x, y)
+    uses = backend.parameters(model)
+    places, stepped = partition(uses), [one.value for one in uses]
+    for place in sorted({first for first in places if places.count(first) > 1}):
+        one = uses[place]
+        backend.assign(model, one.layer, one.role, stepped[place][::-1].copy())
+    written = [one.value for one in backend.parameters(model)]
+    sizes = [one.size for one in uses]
+    return Twin(output, counts, places, sizes, stepped, written, backend.forward(model, x))
+
+
+def examine(backend: Backend[Any], lifecycle: Lifecycle[Any], spec: MLP, twin: Twin | None = None) -> Examined:
+    """Live a life cycle on a model of the given form, and look at what came out.
+
+    Args:
+        backend: whose life cycle it is.
+        lifecycle: what is lived.
+        spec: the form of the model.
+        twin: what a model of this form does that lives nothing; None finds out.
+
+    Raises:
+        Unsupported: when the framework cannot build such a model.
+    """
+    twin = twin or observe_twin(backend, spec)
+    original = built(backend, spec)
+    x, _ = batch(spec, rows=8)
+    kept = [one.value for one in backend.parameters(original)]
+    evidence: dict[str, str] = {}
+    result = None
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            result = lifecycle.apply(original, lambda: backend.mlp(spec), x)
+        except Exception as error:
+            evidence["error"] = sentence(error)
+    if said := [str(one.message) for one in told if _speaks(one.category)]:
+        evidence["warning"] = first_sentence(said[0])
+    damage = "" if result is original else _damage(backend, original, kept, twin, x)
+    if "error" in evidence or damage:
+        evidence["original"] = damage or "as it was"
+        return Examined("corrupted" if damage else "refused", evidence)
+    shares = result is original or bool(_storages(backend, result) & _storages(backend, original))
+    outcome = _judge(backend, result, twin, spec, evidence)
+    if result is original:
+        evidence["original"] = "is what came out"
+    elif shares:
+        evidence["original"] = "shares its storage with what came out"
+    else:
+        damage = _damage(backend, original, kept, twin, x)
+        evidence["original"] = f"{damage}, after a step and a write in what came out" if damage else "as it was"
+        outcome = "corrupted" if damage else outcome
+    return Examined(outcome, evidence)
+
+
+def built(backend: Backend[Any], spec: MLP) -> Any:
+    """A model with the starting values."""
+    model = backend.mlp(spec)
+    assign(backend, model, starting_values(spec))
+    return model
+
+
+def sentence(error: BaseException) -> str:
+    """The kind of an error and its first sentence; names of temporary files, always new, are left out."""
+    said = re.sub(rf"{re.escape(tempfile.gettempdir())}/[\w./-]+", "FILE", str(error))
+    return f"{type(error).__name__}: {first_sentence(said)}".removesuffix(": ")
+
+
+def first_sentence(text: str) -> str:
+    """The beginning of a framework's message, on one line."""
+    words = " ".join(text.split()).split(". ")[0]
+    return words if len(words) <= 160 else f"{words[:159]}…"
+
+
+def off(value: Array, other: Array) -> float:
+    """The largest distance, relative to the largest magnitude of the other; infinity for another shape."""
+    if value.shape != other.shape:
+        return np.inf
+    distance = float(np.max(np.abs(np.asarray(value, "float64") - other)))
+    scale = float(np.max(np.abs(other)))
+    return distance / scale if scale and np.isfinite(distance) else distance and np.inf
+
+
+def _judge(backend: Backend[Any], result: Any, twin: Twin, spec: MLP, evidence: dict[str, str]) -> str:
+    """Hold what came out against the twin; what is seen is added to the evidence."""
+    x, _ = batch(spec, rows=8)
+    distance = off(backend.forward(result, x), twin.output)
+    evidence["output"] = "the same" if distance <= RTOL else f"off by {_brief(distance)} of the largest"
+    uses = backend.parameters(result)
+    layers = 1 + max(one.layer for one in uses)
+    if layers != spec.layers:
+        evidence["layers"] = f"{layers} where there were {spec.layers}"
+    if distance > RTOL or len(uses) != len(twin.places):
+        return "changed"
+    places, sizes = partition(uses), [one.size for one in uses]
+    evidence["storages"] = _against(len(set(places)), len(set(twin.places)))
+    evidence["values"] = _against(_stored(sizes, places), _stored(twin.sizes, twin.places))
+    for how, number in backend.counts(result).items():
+        if number != twin.counts.get(how, number):
+            evidence[how] = _against(number, twin.counts[how])
+    # The step comes first: it shows what training does to uses that still have equal values.
+    strayed = _step(backend, result, twin, spec, evidence)
+    written = _write(backend, result, twin, x, evidence)
+    shared = [twin.places.count(first) > 1 for first in twin.places]
+    if any(not shared[place] for place in strayed):
+        return "changed"
+    return "kept" if places == twin.places and not strayed and written else "broken"
+
+
+def _step(backend: Backend[Any], result: Any, twin: Twin, spec: MLP, evidence: dict[str, str]) -> list[int]:
+    """The uses that a training step of the result does not take where it takes the twin's."""
+    try:
+        backend.trainer(result, STEP).step(*batch(spec, rows=8))
+    except Unsupported as reason:
+        evidence["but"] = f"it cannot be trained: {reason}"
+        for place, one in enumerate(backend.parameters(result)):
+            backend.assign(result, one.layer, one.role, twin.stepped[place])
+        return []
+    uses = backend.parameters(result)
+    strayed = [place for place, one in enumerate(uses) if off(one.value, twin.stepped[place]) > RTOL]
+    evidence["a training step"] = (
+        f"moves {_name(uses[strayed[0]])} elsewhere than in the twin" if strayed else "that of the twin"
+    )
+    return strayed
+
+
+def _write(backend: Backend[Any], result: Any, twin: Twin, x: Array, evidence: dict[str, str]) -> bool:
+    """Whether a write through the first use of each shared parameter shows through the others."""
+    uses = backend.parameters(result)
+    shared = [place for place, first in enumerate(twin.places) if twin.places.count(first) > 1]
+    for place in shared:
+        if twin.places[place] == place:
+            one = uses[place]
+            backend.assign(result, one.layer, one.role, twin.written[place])
+    uses = backend.parameters(result)
+    for place in shared:
+        if off(uses[place].value, twin.written[place]) > RTOL:
+            evidence["a write"] = f"through another use does not show in {_name(uses[place])}"
+            return False
+    shown = off(backend.forward(result, x), twin.final) <= RTOL
+    evidence["a write"] = "shows in every use" if shown else "does not show in the output as in the twin's"
+    return shown
+
+
+def _damage(backend: Backend[Any], model: Any, kept: Sequence[Array], twin: Twin, x: Array) -> str:
+    """What is no longer as it was in the original; empty when all is."""
+    try:
+        uses = backend.parameters(model)
+        for one, value in zip(uses, kept, strict=True):
+            if not np.array_equal(one.value, value):
+                return f"{_name(one)} has other values"
+        if partition(uses) != twin.places:
+            return "its own tie is broken"
+        return "" if off(backend.forward(model, x), twin.output) <= RTOL else "its output has changed"
+    except Exception as error:
+        return f"cannot be read any more: {sentence(error)}"
+
+
+def _storages(backend: Backend[Any], model: Any) -> set[Hashable]:
+    return {one.storage for one in backend.parameters(model)}
+
+
+def _stored(sizes: Sequence[int], places: Sequence[int]) -> int:
+    """The number of values, each storage once."""
+    return sum(sizes[place] for place in set(places))
+
+
+def _speaks(category: type[Warning]) -> bool:
+    """Whether a warning is meant for the user of the model, and not for who maintains the code."""
+    return not issubclass(
+        category, (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning)
+    )
+
+
+def _against(number: int, before: int) -> str:
+    return f"{number}" if number == before else f"{number} where there were {before}"
+
+
+def _name(one: Parameter) -> str:
+    return f"layer {one.layer}'s {one.role}"
+
+
+def _brief(distance: float) -> str:
+    return f"{distance:.2g}" if np.isfinite(distance) else "more than can be said"

@@ -1,0 +1,83 @@
+"""Tied models through a framework's own ways to copy, save, rebuild, cast and transform: are they still tied?
+
+One scenario for each way of tying. What is looked at, and what the words mean, stands in `examination`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from d2lparams.interface import MLP, SGD, Backend
+from d2lparams.scenarios.examination import RTOL, SILENT, built, examine, observe_twin
+from d2lparams.scenarios.inputs import batch
+from d2lparams.scenarios.registry import Observer, scenario
+from d2lparams.scenarios.tying import ACROSS_DEPTHS, THREE_USES, TIED, TWO_TIES
+
+BY_MODULE = replace(TIED, activation="tanh", dtype="float32")
+
+
+@scenario(section="6.2.2", title="Life cycles of a layer tied by module")
+def life_cycles_by_module(backend: Backend[Any], observe: Observer) -> None:
+    """Which ways to copy, save, rebuild, cast or transform a model keep a layer that is used twice?
+
+    The same layer object stands at two places. Kept; broken, silently; changed, with another output; corrupted,
+    where the original was damaged; or refused, with an error. "Kept, but" cannot be trained any more.
+    """
+    _live(backend, observe, BY_MODULE)
+
+
+@scenario(section="6.2.2", title="Life cycles of a layer tied by parameter")
+def life_cycles_by_parameter(backend: Backend[Any], observe: Observer) -> None:
+    """Which ways to copy, save, rebuild, cast or transform a model keep two layers on the same parameters?
+
+    Two layer objects hold one weight and one bias. The outcomes are those of a layer tied by module.
+    """
+    _live(backend, observe, replace(BY_MODULE, by="parameter"))
+
+
+@scenario(section="6.2.2", title="Life cycles of a shared weight with biases apart")
+def life_cycles_of_a_weight(backend: Backend[Any], observe: Observer) -> None:
+    """Which ways keep two layers on the same weight when each has a bias of its own?"""
+    _live(backend, observe, replace(BY_MODULE, by="parameter", roles=("weight",)))
+
+
+@scenario(section="6.2.2", title="Life cycles of a layer used three times", full=True)
+def life_cycles_of_three_uses(backend: Backend[Any], observe: Observer) -> None:
+    """Which ways keep a layer that is used three times?"""
+    _live(backend, observe, replace(THREE_USES, dtype="float32"))
+
+
+@scenario(section="6.2.2", title="Life cycles of two ties", full=True)
+def life_cycles_of_two_ties(backend: Backend[Any], observe: Observer) -> None:
+    """Which ways keep two ties that are interleaved in one model, and do not join them?"""
+    _live(backend, observe, replace(TWO_TIES, dtype="float32"))
+
+
+@scenario(section="6.2.2", title="Life cycles of a tie across depths", full=True)
+def life_cycles_across_depths(backend: Backend[Any], observe: Observer) -> None:
+    """Which ways keep a layer inside an inner model that is used again outside of it?"""
+    _live(backend, observe, replace(ACROSS_DEPTHS, dtype="float32"))
+
+
+@scenario(section="6.2.2", title="Life cycles of a tie with the last layer", full=True)
+def life_cycles_of_the_last_layer(backend: Backend[Any], observe: Observer) -> None:
+    """Which ways keep a tie that nothing follows, so that a net without its second use would still fit?"""
+    _live(backend, observe, replace(ACROSS_DEPTHS, nested=False, dtype="float32"))
+
+
+def _live(backend: Backend[Any], observe: Observer, spec: MLP) -> None:
+    """Every life cycle, each on a model of its own; before them a step of a model that lives none."""
+    with backend.fresh():
+        model = built(backend, spec)
+        x, y = batch(spec, rows=8)
+        observe.invariant("output, untouched", backend.forward(model, x), rtol=RTOL)
+        backend.trainer(model, SGD(0.125)).step(x, y)
+        values = {f"layer {one.layer} {one.role}": one.value for one in backend.parameters(model)}
+        observe.invariant("parameters after a step, untouched", values, rtol=RTOL)
+        twin = observe_twin(backend, spec)
+    for lifecycle in backend.lifecycles():
+        with backend.fresh():
+            seen = examine(backend, lifecycle, spec, twin)
+            script = backend.script(lifecycle, spec, seen.outcome) if seen.outcome in SILENT else ""
+        observe.outcome(lifecycle.name, seen.outcome, how=lifecycle.how, evidence=seen.evidence, script=script)
