@@ -1,10 +1,10 @@
 # /// script
 # requires-python = "==3.11.*"
-# dependencies = ["torch==2.13.0", "numpy==2.4.6"]
+# dependencies = ["torch==2.13.0", "safetensors==0.8.0", "numpy==2.4.6"]
 # [tool.d2lparams]
 # title = "PyTorch"
 # class = "TorchBackend"
-# modules = ["torch"]
+# modules = ["torch", "safetensors"]
 # aliases = ["pytorch"]
 # position = 1
 # ///
@@ -16,8 +16,10 @@ were registered, not the one in which `forward` applies them; the layers are cou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,10 +27,17 @@ from d2lparams.interface import (
     MLP,
     ROLES,
     SGD,
+    Adam,
     Array,
     Backend,
+    By,
+    Claim,
+    Format,
     Gradient,
+    Layers,
+    Lifecycle,
     Optimizer,
+    Optimizers,
     Parameter,
     Role,
     Trainer,
@@ -42,43 +51,78 @@ with needs("torch"):
 _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "identity": nn.Identity}
 
 
+class NestMLP(nn.Module):  # type: ignore[misc]  # torch is not installed where types are checked
+    """A model of two parts, as in section 6.1 of the book."""
+
+    def __init__(self, net: nn.Module, linear: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.linear = linear
+
+    def forward(self, x: Any) -> Any:
+        """The last layer on what the inner model gives."""
+        return self.linear(self.net(x))
+
+
 class TorchBackend(Backend[nn.Module]):
     """PyTorch in eager mode."""
 
     name = "torch"
-    tying = "net[i] = net[j]"
+    tying: ClassVar[Mapping[By, str]] = {
+        "module": "net[i] = net[j]",
+        "parameter": "net[i].weight = net[j].weight",
+    }
 
     def _mlp(self, spec: MLP) -> nn.Module:
         dtype = getattr(torch, spec.dtype)
         dense: list[nn.Module] = []
         for layer in range(spec.layers):
             outputs, inputs = spec.weight_shape(layer)
-            if spec.owner(layer) != layer:
+            if spec.by == "module" and spec.owner(layer) != layer:
                 dense.append(dense[spec.owner(layer)])
             elif spec.lazy:
                 dense.append(nn.LazyLinear(outputs, dtype=dtype))
             else:
                 dense.append(nn.Linear(inputs, outputs, dtype=dtype))
-        modules = [dense[0]]
-        for module in dense[1:]:
-            modules += [_ACTIVATIONS[spec.activation](), module]
-        return nn.Sequential(*modules)
+            for role in spec.roles:
+                setattr(dense[layer], role, getattr(dense[spec.owner(layer, role)], role))
+        modules: list[nn.Module] = []
+        for module in dense[:-1]:
+            modules += [module, _ACTIVATIONS[spec.activation]()]
+        if spec.nested:
+            return NestMLP(nn.Sequential(*modules), dense[-1])
+        return nn.Sequential(*modules, dense[-1])
 
     def _initialize(self, model: nn.Module, x: Array) -> nn.Module:
         model(torch.from_numpy(x))
         return model
 
-    def _tie(self, model: nn.Module, layer: int, to: int) -> nn.Module:
+    def _tie(self, model: nn.Module, layer: int, to: int, by: By, roles: Sequence[Role]) -> nn.Module:
         uses = _dense(model)
-        parent, _, child = uses[layer][0].rpartition(".")
-        setattr(model.get_submodule(parent), child, uses[to][1])
+        path, mine = uses[layer]
+        _, other = uses[to]
+        if by == "module":
+            parent, _, child = path.rpartition(".")
+            setattr(model.get_submodule(parent), child, other)
+        else:
+            for role in roles:
+                setattr(mine, role, getattr(other, role))
         return model
 
     def _parameters(self, model: nn.Module) -> Iterator[Parameter]:
+        if isinstance(model, torch.fx.GraphModule):
+            for index, names in enumerate(_linear_nodes(model)):
+                for role, name in zip(ROLES, names):
+                    access = f"net.get_parameter({name!r})"
+                    yield _parameter(index, role, name, access, model.get_parameter(name))
+            return
         for index, (path, module) in enumerate(_dense(model)):
             for role in ROLES:
                 if getattr(module, role) is not None:
-                    yield _parameter(index, role, path, getattr(module, role))
+                    parts = [part for part in path.split(".") if part]
+                    access = "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in parts)
+                    name = ".".join([*parts, role])
+                    yield _parameter(index, role, name, f"net{access}.{role}", getattr(module, role))
 
     def _listings(self, model: nn.Module) -> dict[str, list[str]]:
         return {
@@ -107,7 +151,49 @@ class TorchBackend(Backend[nn.Module]):
         return {(one.layer, one.role): _array(one.native.grad) for one in self._parameters(model)}
 
     def _trainer(self, model: nn.Module, optimizer: Optimizer) -> Trainer:
-        return _Trainer(model, self.parameters(model), optimizer)
+        return TorchTrainer(model, self.parameters(model), optimizer, list(model.parameters()))
+
+    def fresh(self) -> AbstractContextManager[Any]:
+        """The compiler forgets what it compiled: after some models of one class it would compile no more."""
+        if "torch._dynamo" in sys.modules:
+            torch.compiler.reset()
+        return nullcontext()
+
+    def lifecycles(self) -> Sequence[Lifecycle[nn.Module]]:
+        """From `copy.deepcopy` to `torch.export`."""
+        from backends.lifecycles.torch import LIFECYCLES
+
+        return LIFECYCLES
+
+    def script(self, lifecycle: Lifecycle[nn.Module], spec: MLP, outcome: str) -> str:
+        """A program that imports PyTorch only."""
+        from backends.lifecycles.torch import script
+
+        return script(lifecycle, spec, outcome)
+
+    def formats(self) -> Sequence[Format[nn.Module]]:
+        """State dicts saved by PyTorch, and safetensors."""
+        from backends.formats.torch import FORMATS
+
+        return FORMATS
+
+    def optimizers(self) -> Optimizers:
+        """`torch.optim`."""
+        from backends.optimizers.torch import TorchOptimizers
+
+        return TorchOptimizers(self)
+
+    def layers(self) -> Layers[nn.Module]:
+        """`torch.nn`."""
+        from backends.layers.torch import TorchLayers
+
+        return TorchLayers()
+
+    def claims(self) -> Sequence[Claim]:
+        """Those of the PyTorch tab."""
+        from backends.claims.torch import CLAIMS
+
+        return CLAIMS
 
 
 def _dense(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -116,10 +202,15 @@ def _dense(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(path, module) for path, module in modules if isinstance(module, nn.Linear)]
 
 
-def _parameter(layer: int, role: Role, path: str, native: Any) -> Parameter:
+def _linear_nodes(model: torch.fx.GraphModule) -> list[list[str]]:
+    """The names of weight and bias of every linear operation of an exported program, in order."""
+    linear = torch.ops.aten.linear.default
+    nodes = [node for node in model.graph.nodes if node.target == linear]
+    return [[argument.target for argument in node.args[1:]] for node in nodes]
+
+
+def _parameter(layer: int, role: Role, name: str, access: str, native: Any) -> Parameter:
     native.detach()  # a lazy parameter without values says so here, in PyTorch's own words
-    parts = [part for part in path.split(".") if part]
-    access = "net" + "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in parts) + f".{role}"
 
     def gradient() -> Gradient:
         return Gradient(True, f"{access}.grad", None if native.grad is None else _array(native.grad))
@@ -127,7 +218,7 @@ def _parameter(layer: int, role: Role, path: str, native: Any) -> Parameter:
     return Parameter(
         layer=layer,
         role=role,
-        native_name=".".join([*parts, role]),
+        native_name=name,
         access=access,
         native_shape=tuple(native.shape),
         shape=tuple(native.shape),
@@ -150,27 +241,27 @@ def _array(tensor: Any) -> Array:
     return np.array(tensor.detach().cpu().numpy())
 
 
-class _Trainer(Trainer):
+class TorchTrainer(Trainer):
     """Eager mode: a compiler takes seconds, and saves nothing on steps of this size.
 
     The fused optimizer wakes every thread for every parameter, which pays for large ones only: the limit is the
     size from which PyTorch itself spreads an operation over threads (`at::internal::GRAIN_SIZE`).
+
+    Args:
+        model: what is trained.
+        parameters: of the model, as the harness lists them.
+        optimizer: the rule.
+        trained: what the optimizer is handed.
     """
 
-    def __init__(self, model: nn.Module, parameters: list[Parameter], optimizer: Optimizer) -> None:
+    def __init__(
+        self, model: nn.Module, parameters: list[Parameter], optimizer: Optimizer, trained: list[Any]
+    ) -> None:
         super().__init__(parameters)
         self._model = model
-        trained = list(model.parameters())
+        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
         fused = max(parameter.numel() for parameter in trained) >= 32768
-        if isinstance(optimizer, SGD):
-            self._optimizer: Any = torch.optim.SGD(
-                trained, lr=optimizer.learning_rate, momentum=optimizer.momentum, fused=fused
-            )
-        else:
-            betas = (optimizer.beta1, optimizer.beta2)
-            self._optimizer = torch.optim.Adam(
-                trained, lr=optimizer.learning_rate, betas=betas, eps=optimizer.epsilon, fused=fused
-            )
+        self._optimizer = _rule(optimizer, trained, fused)
 
     def _step(self, x: Array, y: Array) -> float:
         self._optimizer.zero_grad()
@@ -178,3 +269,35 @@ class _Trainer(Trainer):
         loss.backward()
         self._optimizer.step()
         return float(loss.detach())
+
+    def _set_learning_rate(self, learning_rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+
+    def _slots(self) -> dict[str, tuple[int, ...]]:
+        return {
+            f"{key} of {self._names[id(parameter)]}": tuple(value.shape)
+            for parameter, state in self._optimizer.state.items()
+            for key, value in state.items()
+            if torch.is_tensor(value) and value.shape == parameter.shape
+        }
+
+
+def _rule(optimizer: Optimizer, trained: list[Any], fused: bool) -> Any:
+    if isinstance(optimizer, SGD):
+        return torch.optim.SGD(
+            trained,
+            lr=optimizer.learning_rate,
+            momentum=optimizer.momentum,
+            weight_decay=optimizer.weight_decay,
+            fused=fused,
+        )
+    settings = {
+        "lr": optimizer.learning_rate,
+        "betas": (optimizer.beta1, optimizer.beta2),
+        "eps": optimizer.epsilon,
+        "fused": fused,
+    }
+    if isinstance(optimizer, Adam):
+        return torch.optim.Adam(trained, **settings)
+    return torch.optim.AdamW(trained, weight_decay=optimizer.weight_decay, **settings)
