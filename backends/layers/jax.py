@@ -1,0 +1,190 @@
+"""Layers of linen: channels and features last, a kernel (in, out) for each gate, statistics in a collection."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from backends.jax import Model
+from d2lparams.interface import Array, Layer, LayerKind, Layers, Part
+
+Path = tuple[str, ...]
+
+_CLASSES: dict[LayerKind, type[nn.Module]] = {
+    "dense": nn.Dense,
+    "conv2d": nn.Conv,
+    "batchnorm": nn.BatchNorm,
+    "layernorm": nn.LayerNorm,
+    "lstm": nn.LSTMCell,
+    "gru": nn.GRUCell,
+    "embedding": nn.Embed,
+    "tied-embedding": nn.Embed,
+}
+_CELL = ("params", "cell")
+_AFFINE: dict[str, Sequence[Path]] = {"weight": [("params", "kernel")], "bias": [("params", "bias")]}
+_SCALED: dict[str, Sequence[Path]] = {"weight": [("params", "scale")], "bias": [("params", "bias")]}
+_EMBEDDING: dict[str, Sequence[Path]] = {"weight": [("params", "embedding")]}
+
+# Where the variables of a canonical array are: one, or one for each gate in canonical order. A letter of a
+# gate's name says what it is applied to (i: input, h: hidden), the next which gate it is.
+_PLACES: dict[LayerKind, dict[str, Sequence[Path]]] = {
+    "dense": _AFFINE,
+    "conv2d": _AFFINE,
+    "batchnorm": {
+        **_SCALED,
+        "running mean": [("batch_stats", "mean")],
+        "running variance": [("batch_stats", "var")],
+    },
+    "layernorm": _SCALED,
+    "lstm": {
+        "input weight": [(*_CELL, f"i{gate}", "kernel") for gate in "ifgo"],
+        "hidden weight": [(*_CELL, f"h{gate}", "kernel") for gate in "ifgo"],
+        "bias": [(*_CELL, f"h{gate}", "bias") for gate in "ifgo"],
+    },
+    "gru": {
+        "input weight": [(*_CELL, f"i{gate}", "kernel") for gate in "rzn"],
+        "hidden weight": [(*_CELL, f"h{gate}", "kernel") for gate in "rzn"],
+        "input bias": [(*_CELL, f"i{gate}", "bias") for gate in "rzn"],
+        "hidden bias": [(*_CELL, "hn", "bias")],
+    },
+    "embedding": _EMBEDDING,
+    "tied-embedding": _EMBEDDING,
+}
+
+
+class JaxLayers(Layers[Model]):
+    """A layer is the pair of a module and its variables."""
+
+    def build(self, layer: Layer) -> Model:
+        """A layer that has had its first batch; there are no variables before."""
+        if layer.dtype == "float64":
+            jax.config.update("jax_enable_x64", True)
+        module = _module(layer)
+        settings = {"use_running_average": True} if layer.kind == "batchnorm" else {}
+        return module, module.init(jax.random.key(0), _first(layer), **settings)
+
+    def parts(self, native: Model, layer: Layer) -> list[Part]:
+        """The leaves of the variables, collection by collection; "params" is the one that is trained."""
+        leaves = flatten_dict(native[1]).items()
+        return [
+            Part(
+                ".".join(path[1:]), tuple(leaf.shape), str(leaf.dtype), _axes(layer, path), path[0] == "params"
+            )
+            for path, leaf in sorted(leaves, key=lambda leaf: leaf[0][0] != "params")
+        ]
+
+    def read(self, native: Model, layer: Layer) -> dict[str, Array]:
+        """The leaves, each gate's put on the first axis."""
+        leaves = flatten_dict(native[1])
+        return {
+            name: np.stack(values) if len(values) > 1 else values[0].copy()
+            for name, paths in _PLACES[layer.kind].items()
+            for values in [[_canonical(path, np.asarray(leaves[path])) for path in paths]]
+        }
+
+    def assign(self, native: Model, layer: Layer, values: Mapping[str, Array]) -> None:
+        """Put new leaves into the variables; there is one bias for each gate, and nothing to set to zero."""
+        _, variables = native
+        leaves = flatten_dict(variables)
+        for name, value in values.items():
+            paths = _PLACES[layer.kind][name]
+            for path, part in zip(paths, value if len(paths) > 1 else [value], strict=True):
+                leaves[path] = jnp.asarray(_native(path, np.asarray(part)), leaves[path].dtype)
+        variables.update(unflatten_dict(leaves))
+
+    def forward(self, native: Model, layer: Layer, x: Array, *, training: bool = False) -> Array:
+        """By `module.apply`; the statistics that it returns in training are put into the variables."""
+        module, variables = native
+        if layer.kind == "conv2d":
+            return np.moveaxis(np.asarray(module.apply(variables, np.moveaxis(x, 1, -1))), -1, 1)
+        if layer.kind == "tied-embedding":
+            return np.asarray(_logits(module, variables, x))
+        if layer.kind != "batchnorm":
+            return np.asarray(module.apply(variables, x))
+        if not training:
+            return np.asarray(module.apply(variables, x, use_running_average=True))
+        output, updated = module.apply(variables, x, use_running_average=False, mutable=["batch_stats"])
+        variables.update(updated)
+        return np.asarray(output)
+
+    def gradients(self, native: Model, layer: Layer, x: Array, y: Array) -> dict[str, Array]:
+        """Of one leaf, which both uses read."""
+        module, variables = native
+        gradient = jax.grad(lambda variables: jnp.mean((_logits(module, variables, x) - y) ** 2))(variables)
+        return {"weight": np.asarray(gradient["params"]["embedding"])}
+
+    def defaults(self, kind: LayerKind) -> dict[str, Any]:
+        """The fields of the module's class that hold numbers or names, and the gates' functions."""
+        found: dict[str, Any] = {}
+        for field in dataclasses.fields(_CLASSES[kind]):
+            if isinstance(field.default, (bool, int, float, str)):
+                found[field.name] = field.default
+            elif field.name in ("gate_fn", "activation_fn"):
+                found[field.name] = getattr(field.default, "__name__", str(field.default))
+        return found
+
+
+def _module(layer: Layer) -> nn.Module:
+    settings: dict[str, Any] = {"param_dtype": layer.dtype}
+    if layer.epsilon is not None and layer.kind in ("batchnorm", "layernorm"):
+        settings["epsilon"] = layer.epsilon
+    match layer.kind:
+        case "conv2d":
+            return nn.Conv(layer.outputs, layer.kernel, padding="VALID", **settings)
+        case "batchnorm" | "layernorm":
+            return _CLASSES[layer.kind](**settings)
+        case "lstm" | "gru":
+            return nn.RNN(_CLASSES[layer.kind](layer.outputs, **settings))
+        case "embedding" | "tied-embedding":
+            return nn.Embed(layer.inputs, layer.outputs, **settings)
+    return nn.Dense(layer.outputs, **settings)
+
+
+def _first(layer: Layer) -> Any:
+    """A first batch, from which linen takes the width of the input."""
+    match layer.kind:
+        case "embedding" | "tied-embedding":
+            return jnp.zeros(1, "int32")
+        case "conv2d":
+            return jnp.zeros((1, *layer.kernel, layer.inputs), layer.dtype)
+        case "lstm" | "gru":
+            return jnp.zeros((1, 1, layer.inputs), layer.dtype)
+    return jnp.zeros((1, layer.inputs), layer.dtype)
+
+
+def _logits(module: nn.Module, variables: Any, x: Any) -> Any:
+    """An embedding, and the same matrix as output projection: `attend`."""
+    return module.apply(variables, x, method=lambda embed, x: embed.attend(embed(x)))
+
+
+def _canonical(path: Path, value: Array) -> Array:
+    """A kernel has the inputs and the outputs as its last two axes."""
+    return np.moveaxis(value, (-1, -2), (0, 1)) if path[-1] == "kernel" else value
+
+
+def _native(path: Path, value: Array) -> Array:
+    return np.moveaxis(value, (0, 1), (-1, -2)) if path[-1] == "kernel" else value
+
+
+def _axes(layer: Layer, path: Path) -> str:
+    match layer.kind, path[-1]:
+        case (("lstm" | "gru"), "kernel"):
+            return "in, units" if path[-2].startswith("i") else "units, units"
+        case (("lstm" | "gru"), "bias"):
+            return "units"
+        case "conv2d", "kernel":
+            return "height, width, in, out"
+        case _, "kernel":
+            return "in, out"
+        case _, "embedding":
+            return "vocabulary, width"
+        case (("batchnorm" | "layernorm"), _):
+            return "features"
+    return "out"
