@@ -1,8 +1,8 @@
 """The command `d2lparams`: reads what the user asked for, and shows what came out.
 
 Results go to standard output, progress and errors to standard error. Exit code 0: everything ran and every
-invariant agrees; 1: an invariant disagrees, or a column or a scenario failed; 2: bad usage; 128 and the number
-of the signal: interrupted.
+invariant agrees; 1: an invariant disagrees, or a column or a scenario failed, or there is nothing to show; 2:
+bad usage; 128 and the number of the signal: interrupted.
 
 Modules are imported by the commands that need them, so that `--help` and a usage error come at once.
 """
@@ -10,6 +10,7 @@ Modules are imported by the commands that need them, so that `--help` and a usag
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterable
@@ -22,12 +23,22 @@ from rich.table import Table
 from rich.text import Text
 
 import d2lparams
-from d2lparams.columns import Column, UsageError, adapters, parse_column, parse_columns, parse_scenarios
+from d2lparams.columns import (
+    Column,
+    UsageError,
+    adapters,
+    left_out,
+    parse_column,
+    parse_columns,
+    parse_scenarios,
+    unknown,
+)
 from d2lparams.scenarios import scenarios as all_scenarios
 
 if TYPE_CHECKING:
     from d2lparams.comparison import Comparison
     from d2lparams.environments import Environment
+    from d2lparams.reports.scripts import Way
     from d2lparams.results import Run
     from d2lparams.scenarios import Scenario
 
@@ -51,6 +62,9 @@ Columns = Annotated[
     typer.Argument(
         metavar="[COLUMN]...", help="torch, mxnet, jax, tensorflow, or a backend's file. Default: all."
     ),
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="Limit of one scenario on one column.")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only what is on this machine.")]
 Jobs = Annotated[
@@ -91,8 +105,17 @@ def _version(
 def compare(
     columns: Columns = None,
     scenario: Annotated[
-        list[str] | None, typer.Option("--scenario", "-s", help="Run only this one; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--scenario",
+            "-s",
+            metavar="NAME",
+            help="Run only these: a scenario, a group, or a pattern such as 'tied-*'; may be repeated.",
+        ),
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Run those scenarios, too, that take long; `list` marks them.")
+    ] = False,
     to: Annotated[
         str | None,
         typer.Option(
@@ -102,10 +125,7 @@ def compare(
             help="Write it as .json, or as a picture, .svg; - is JSON on standard output.",
         ),
     ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option("--timeout", min=0.001, metavar="SECONDS", help="Limit of one scenario on one column."),
-    ] = 60.0,
+    timeout: Timeout = 60.0,
     jobs: Jobs = None,
     offline: Offline = False,
 ) -> None:
@@ -118,14 +138,55 @@ def compare(
     from d2lparams.reports.terminal import ComparisonView
 
     target = _target(to)
-    runs, number = _run(parse_columns(columns or []), parse_scenarios(scenario or []), timeout, jobs, offline)
-    comparison = compare_runs(runs, interrupted=bool(number))
+    asked, chosen = parse_columns(columns or []), parse_scenarios(scenario or [], full=full)
+    runs, number = _run(asked, chosen, timeout, jobs, offline)
+    comparison = compare_runs(
+        runs, scenarios=chosen, left_out=left_out(scenario or [], chosen), interrupted=bool(number)
+    )
     written = _write(comparison, target)
     if target != Path("-"):
-        output.print(ComparisonView(comparison))
+        output.print(ComparisonView(comparison, {column.name: column.argument for column in asked}))
     if number:
         raise typer.Exit(128 + number)
     if not (comparison.ok and written):
+        raise typer.Exit(1)
+
+
+@app.command()
+def repro(
+    column: Annotated[str, typer.Argument(metavar="COLUMN", help="One column, for instance torch.")],
+    scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="A scenario; or a group or a pattern.")],
+    way: Annotated[str | None, typer.Argument(metavar="[WAY]", help="Default: all that have a script.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Write a file for each way into this folder."),
+    ] = None,
+    timeout: Timeout = 60.0,
+    offline: Offline = False,
+) -> None:
+    """Print the program, in the framework alone, that shows what a way does.
+
+    The scenario is run first. The programs go to standard output, so that `> repro.py` keeps them; the Python
+    in `d2lparams env path COLUMN` runs them.
+    """
+    from d2lparams.reports.scripts import nothing_to_show, ways_of
+
+    asked, folder = parse_column(column), _folder(to)
+    (run,), number = _run([asked], parse_scenarios([scenario]), timeout, None, offline)
+    seen, whole = ways_of(run), _explain(run)
+    ways = [one for one in seen if way in (None, one.name)]
+    if whole and seen and not ways:
+        raise UsageError(unknown("way", str(way), {one.name for one in seen}))
+    scripts = [one for one in ways if one.script]
+    written = _hand_over(scripts, folder)
+    if scripts and written:
+        path = f"$(d2lparams env path {shlex.quote(asked.argument)})"
+        errors.print(Text(f"what runs this: {path}/bin/python"), soft_wrap=True)
+    elif whole and not scripts:
+        errors.print(Text(nothing_to_show(run, ways)), soft_wrap=True)
+    if number:
+        raise typer.Exit(128 + number)
+    if not (whole and scripts and written):
         raise typer.Exit(1)
 
 
@@ -149,10 +210,19 @@ def list_() -> None:
             _state(environment),
             "\n".join(adapter.aliases),
         )
-    scenarios = _listing("scenario", "section", "what it shows")
+    scenarios, group = _listing("scenario", "section", "what it shows"), None
     for one in all_scenarios().values():
-        scenarios.add_row(Text(one.name, "bold"), one.section, one.title)
-    output.print(backends, "", scenarios)
+        if one.group != group:
+            if group:
+                scenarios.add_row()
+            scenarios.add_row(Text(f"-s {one.group}", "cyan"))
+            group = one.group
+        title = Text(one.title).append(" (--full)" if one.full else "", "yellow")
+        scenarios.add_row(Text(one.name, "bold"), one.section, title)
+    output.print(backends, "", scenarios, "")
+    output.print(Text("-s takes names, groups and patterns such as 'tied-*'."))
+    if any(one.full for one in all_scenarios().values()):
+        output.print(Text("(--full) takes long: it runs only with --full, or when -s asks for it."))
 
 
 @app.command()
@@ -285,6 +355,48 @@ def _run(
             f"cannot write to the cache folder: {error}; set D2LPARAMS_CACHE to another one"
         ) from None
     return runs, 0
+
+
+def _explain(run: Run) -> bool:
+    """Whether every scenario ended well; where not, what went wrong is said."""
+    from d2lparams.reports.marks import text
+    from d2lparams.reports.terminal import failures
+
+    for line in failures(run):
+        errors.print(line, soft_wrap=True)
+    unsupported = [one for one in run.scenarios if one.status == "unsupported"]
+    for one in unsupported:
+        reason = one.error.message if one.error else "it does not say why"
+        errors.print(text(f"{run.name}: {one.name} unsupported: {reason}", "yellow"), soft_wrap=True)
+    return run.status == "ok" and not unsupported
+
+
+def _hand_over(ways: list[Way], folder: Path | None) -> bool:
+    """Print the scripts as they are, or write them. False when that failed, which is said."""
+    from d2lparams.reports.scripts import in_files, in_one
+
+    if folder is None:
+        print(in_one(ways), end="")  # noqa: T201  (a program, whatever the width)
+        return True
+    for name, program in in_files(ways).items():
+        try:
+            (folder / name).write_text(program, encoding="utf-8")
+        except OSError as error:
+            _complain(f"could not write {folder / name}: {error}")
+            return False
+        output.print(Text(f"wrote {folder / name}"), soft_wrap=True)
+    return True
+
+
+def _folder(text: str | None) -> Path | None:
+    """Where scripts are to be written; checked before the work, not after it."""
+    if text is None:
+        return None
+    if not Path(text).is_dir():
+        raise UsageError(f"cannot write to {text}: there is no such folder")
+    if not os.access(text, os.W_OK):
+        raise UsageError(f"cannot write to {text}: the folder cannot be written to")
+    return Path(text)
 
 
 def _target(text: str | None) -> Path | None:

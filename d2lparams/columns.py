@@ -1,4 +1,4 @@
-"""What a user may ask for: columns, written NAME or NAME@VERSION, and scenarios.
+"""What a user may ask for: columns, written NAME or NAME@VERSION, and scenarios, their groups and patterns.
 
 Backends are found by their files. An adapter declares itself at the top of its file, as inline script metadata
 (PEP 723): the Python and the packages of its environment, and a `[tool.d2lparams]` table:
@@ -9,6 +9,8 @@ Backends are found by their files. An adapter declares itself at the top of its 
     aliases    other names that people use for it
     position   where its column stands; those without one come last
     reference  true for the one backend that the others are held against
+    environ    variables of its workers' environment, unless the user has set them; {environment} is the folder
+               of the column's own
 
 The file is read, never imported, so that the parent needs no framework. A column may also be the path of such
 a file: that is how a backend of one's own is run.
@@ -19,8 +21,9 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
@@ -49,6 +52,7 @@ class Adapter:
     aliases: tuple[str, ...] = ()
     position: int = 1000
     reference: bool = False
+    environ: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -80,6 +84,14 @@ class Column:
     name: str
     adapter: Adapter
 
+    @property
+    def argument(self) -> str:
+        """What a user writes for it: its name, or the path of a file of his own, short where it is below."""
+        if self.adapter in adapters().values():
+            return self.name
+        path = self.adapter.path
+        return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
 
 def read_adapter(path: Path) -> Adapter:
     """Read the metadata at the top of an adapter's file.
@@ -107,7 +119,11 @@ def read_adapter(path: Path) -> Adapter:
             "requires_python": header["requires-python"],
             "dependencies": header["dependencies"],
         }
-        optional = {key: table[key] for key in ("modules", "aliases", "position", "reference") if key in table}
+        optional = {
+            key: table[key]
+            for key in ("modules", "aliases", "position", "reference", "environ")
+            if key in table
+        }
         adapter = msgspec.convert({**declared, **optional}, Adapter)
         if not adapter.requirements:
             raise UsageError(f"{path}: its script block declares no dependency for this platform")
@@ -177,16 +193,44 @@ def parse_columns(texts: Iterable[str]) -> list[Column]:
     return judges + [column for column in once.values() if not column.adapter.reference]
 
 
-def parse_scenarios(texts: Iterable[str]) -> list[Scenario]:
-    """The scenarios to run, each once, in the order in which they are shown. No text at all asks for every one.
+def parse_scenarios(texts: Iterable[str], *, full: bool = False) -> list[Scenario]:
+    """The scenarios to run, each once, in the order in which they are shown.
+
+    Args:
+        texts: names of scenarios, names of groups, and patterns for names of scenarios, such as 'tied-*'; what
+            they name is run even when it takes long. No text at all asks for every scenario.
+        full: whether every scenario means those that take long, too.
 
     Raises:
-        UsageError: for a name that is not there, with the nearest one.
+        UsageError: for a text that names none, with the nearest name.
     """
-    known, asked = scenarios(), set(texts)
-    for text in sorted(asked - known.keys()):
-        raise UsageError(unknown("scenario", text, known))
-    return [one for name, one in known.items() if not asked or name in asked]
+    known, asked = scenarios(), list(texts)
+    if not asked:
+        return [one for one in known.values() if full or not one.full]
+    chosen = {one.name for text in asked for one in _named(text, known.values())}
+    return [one for name, one in known.items() if name in chosen]
+
+
+def left_out(texts: Collection[str], chosen: Iterable[Scenario]) -> list[str]:
+    """The names of the scenarios that a run of everything did not choose; no text asked for any, then."""
+    names = {one.name for one in chosen}
+    return [] if texts else [name for name in scenarios() if name not in names]
+
+
+def _named(text: str, known: Collection[Scenario]) -> list[Scenario]:
+    """The scenarios that a text means: one, those of a group, or those whose names match."""
+    if any(sign in text for sign in "*?["):
+        matching = [one for one in known if fnmatchcase(one.name, text)]
+    else:
+        matching = [one for one in known if text in (one.name, one.group)]
+    if matching:
+        return matching
+    names = [one.name for one in known]
+    groups = list(dict.fromkeys(one.group for one in known))
+    near = difflib.get_close_matches(text.lower(), names + groups, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are the groups {', '.join(groups)}"
+    what = "matches" if any(sign in text for sign in "*?[") else "or group"
+    raise UsageError(f"no scenario {what} {text!r}; {hint}")
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

@@ -3,19 +3,35 @@
 An invariant is held against the reference, and against what it must be by definition where that is known. A
 column is right when every number is within the stated tolerance; a shape or a length that differs is never
 right. A trait is not judged: the frameworks' values are the same, or they differ, and the difference is what
-the reader came for. The reference takes no part in that, for it is no framework.
+the reader came for. The reference takes no part in that, for it is no framework. Nor is an outcome judged: a
+framework's way ended as it did. Frameworks are compared by the word for that; the rest is each one's own.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from d2lparams.results import NON_FINITE, SCHEMA_VERSION, Kind, Observation, Run, ScenarioResult, Status
+from d2lparams.results import (
+    NON_FINITE,
+    SCHEMA_VERSION,
+    Kind,
+    Observation,
+    Outcome,
+    Run,
+    ScenarioResult,
+    Status,
+)
+
+if TYPE_CHECKING:
+    from d2lparams.scenarios import Scenario
 
 Verdict = Literal["agree", "disagree", "unjudged", "same", "differ"]
+Absence = Status | Literal["not-applicable"]
+"""Why a column has no value in a row. Not applicable: a framework that has no such way, or no such claim."""
 
 
 @dataclass
@@ -24,9 +40,10 @@ class Row:
 
     Attributes:
         verdict: an invariant's is "agree" or "disagree", or "unjudged" when nothing was there to hold it
-            against; a trait's is "same" or "differ".
+            against; a trait's is "same" or "differ", and so is an outcome's, by its word alone.
         values: by column, where there is one.
-        absent: by column, where there is none: how the scenario ended there.
+        absent: by column, where there is none: how the scenario ended there; or "not-applicable", where it
+            ended well without an outcome, for a framework makes only those of the ways that it has.
         problems: by column, why it disagrees, in one sentence.
     """
 
@@ -35,7 +52,7 @@ class Row:
     kind: Kind
     verdict: Verdict
     values: dict[str, Any] = field(default_factory=dict)
-    absent: dict[str, Status] = field(default_factory=dict)
+    absent: dict[str, Absence] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
 
@@ -47,22 +64,43 @@ class Comparison:
         columns: the runs, in the order in which they are shown.
         rows: observations in the order in which scenarios made them.
         interrupted: whether the user stopped it before it was done.
+        groups: by scenario, the group that it belongs to.
+        left_out: the scenarios that were left out because nobody asked for them by name, and they take long.
     """
 
     columns: list[Run]
     rows: list[Row]
     interrupted: bool = False
+    groups: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
     schema_version: Literal[1] = SCHEMA_VERSION
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{number} {verdict}" for verdict, number in self.counts.items() if number)
+        counts = ", ".join(
+            f"{number} {word}" for word, number in (self.counts | self.outcomes).items() if number
+        )
         columns = ", ".join(run.name for run in self.columns)
         return f"<Comparison of {columns or 'nothing'}: {counts or 'no rows'}>"
 
     @property
     def counts(self) -> dict[Verdict, int]:
-        """How many rows have each verdict."""
-        return {verdict: sum(row.verdict == verdict for row in self.rows) for verdict in get_args(Verdict)}
+        """How many rows have each verdict; those of outcomes are not counted, see `outcomes`."""
+        verdicts = Counter(row.verdict for row in self.rows if row.kind != "outcome")
+        return {verdict: verdicts[verdict] for verdict in get_args(Verdict)}
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How many cells of the frameworks have each outcome, in the order in which they were first seen."""
+        names = [run.name for run in self.frameworks]
+        rows = [row for row in self.rows if row.kind == "outcome"]
+        return dict(
+            Counter(Outcome.of(row.values[one]).outcome for row in rows for one in names if one in row.values)
+        )
+
+    @property
+    def frameworks(self) -> list[Run]:
+        """The columns without the reference; where there are no others, the reference."""
+        return [run for run in self.columns if not run.reference] or self.columns
 
     @property
     def ok(self) -> bool:
@@ -90,8 +128,21 @@ class Comparison:
         return [row for row in self.rows if row.scenario == scenario]
 
 
-def compare_runs(runs: Sequence[Run], *, interrupted: bool = False) -> Comparison:
-    """Put runs of the same scenarios side by side and judge each observation."""
+def compare_runs(
+    runs: Sequence[Run],
+    *,
+    scenarios: Iterable[Scenario] = (),
+    left_out: Iterable[str] = (),
+    interrupted: bool = False,
+) -> Comparison:
+    """Put runs of the same scenarios side by side and judge each observation.
+
+    Args:
+        runs: one for each column.
+        scenarios: what was run, for the groups; runs alone know names only.
+        left_out: the names of the scenarios that a run of everything leaves out.
+        interrupted: whether the user stopped the runs before they were done.
+    """
     rows = []
     for result in runs[0].scenarios if runs else []:
         ended = {run.name: one for run in runs for one in run.scenarios if one.name == result.name}
@@ -104,7 +155,8 @@ def compare_runs(runs: Sequence[Run], *, interrupted: bool = False) -> Compariso
             }
             absent = {column: one.status for column, one in ended.items() if column not in seen}
             rows.append(_row(result.name, seen, absent, {run.name for run in runs if run.reference}))
-    return Comparison(list(runs), rows, interrupted)
+    groups = {one.name: one.group for one in scenarios}
+    return Comparison(list(runs), rows, interrupted, groups, list(left_out))
 
 
 def deviation(value: Any, reference: Any) -> float:
@@ -139,11 +191,37 @@ def _names(results: Iterable[ScenarioResult]) -> list[str]:
 
 def _row(scenario: str, seen: dict[str, Observation], absent: dict[str, Status], references: set[str]) -> Row:
     first = next(iter(seen.values()))
+    match first.kind:
+        case "invariant":
+            return _invariant(scenario, seen, absent, references)
+        case "trait":
+            ways = [one.value for column, one in seen.items() if column not in references]
+            return _own_ways(scenario, seen, dict(absent), ways)
+        case "outcome":
+            ways = [Outcome.of(one.value).outcome for column, one in seen.items() if column not in references]
+            gaps = {column: _absence(status) for column, status in absent.items()}
+            return _own_ways(scenario, seen, gaps, ways)
+
+
+def _absence(status: Status) -> Absence:
+    """Why a column has no outcome: a scenario that ended well has tried all ways that the framework has."""
+    return "not-applicable" if status == "ok" else status
+
+
+def _own_ways(
+    scenario: str, seen: dict[str, Observation], absent: dict[str, Absence], ways: Sequence[Any]
+) -> Row:
+    """A row of what has no right and no wrong: whether the frameworks' ways are the same."""
+    first = next(iter(seen.values()))
+    verdict: Verdict = "same" if all(_equal(way, ways[0]) for way in ways) else "differ"
     values = {column: observation.value for column, observation in seen.items()}
-    if first.kind == "trait":
-        ways = [value for column, value in values.items() if column not in references]
-        verdict: Verdict = "same" if all(_equal(way, ways[0]) for way in ways) else "differ"
-        return Row(scenario, first.name, "trait", verdict, values, absent)
+    return Row(scenario, first.name, first.kind, verdict, values, absent)
+
+
+def _invariant(
+    scenario: str, seen: dict[str, Observation], absent: dict[str, Status], references: set[str]
+) -> Row:
+    values = {column: observation.value for column, observation in seen.items()}
     judges = [values[column] for column in seen if column in references]
     problems = {}
     for column, observation in seen.items():
@@ -152,8 +230,9 @@ def _row(scenario: str, seen: dict[str, Observation], absent: dict[str, Status],
             problems[column] = problem
     problems |= {column: "never made this observation" for column, status in absent.items() if status == "ok"}
     judged = judges or all(observation.expected is not None for observation in seen.values())
-    verdict = "disagree" if problems else "agree" if judged else "unjudged"
-    return Row(scenario, first.name, "invariant", verdict, values, absent, problems)
+    verdict: Verdict = "disagree" if problems else "agree" if judged else "unjudged"
+    name = next(iter(seen.values())).name
+    return Row(scenario, name, "invariant", verdict, values, dict(absent), problems)
 
 
 def _problem(observation: Observation, judges: Sequence[Any]) -> str:

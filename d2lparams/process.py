@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -118,15 +118,27 @@ def command(python: Path, column: Column, names: Sequence[str], scenario_file: P
 class Worker:
     """A started worker; a context manager that leaves nothing running."""
 
-    def __init__(self, arguments: Sequence[str], log: Path, threads: int | None = None) -> None:
-        """Start it; it computes with so many threads, where neither user nor framework says otherwise."""
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        log: Path,
+        threads: int | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it; it computes with so many threads, where neither user nor framework says otherwise.
+
+        Args:
+            arguments: the command, see `command`.
+            log: what it prints is appended to this file.
+            threads: how many it computes with; None leaves that to the framework.
+            environ: variables of its environment that the user has not set.
+        """
         self._log = log
         # A worker leaves without tidying up, so what frameworks write to the folder for temporary files goes
         # to one that is ours to remove.
         self._scratch = tempfile.TemporaryDirectory(prefix="d2lparams-", ignore_cleanup_errors=True)
-        environ = {**os.environ, "TMPDIR": self._scratch.name}
-        if threads:
-            environ.setdefault("OMP_NUM_THREADS", str(threads))
+        shares = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+        environ = {**shares, **(environ or {}), **os.environ, "TMPDIR": self._scratch.name}
         self._log_start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self._process = subprocess.Popen(

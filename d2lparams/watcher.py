@@ -131,7 +131,11 @@ class _Column:
                 self._tell("starting")
                 names = [cell.name for cell in self._pending]
                 arguments = command(environment.python, self._column, names, scenario_file)
-                with Worker(arguments, self._log, self._threads) as worker:
+                environ = {
+                    name: value.format(environment=environment.path)
+                    for name, value in self._column.adapter.environ.items()
+                }
+                with Worker(arguments, self._log, self._threads, environ) as worker:
                     self._work(worker)
         except environments.InstallFailed as error:
             result.log = str(error.log)

@@ -11,8 +11,10 @@ import os
 import pty
 import re
 import resource
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,12 +26,13 @@ import pytest
 from rich.cells import cell_len
 
 import d2lparams
+from d2lparams import runner
 from d2lparams.columns import parse_column
 from d2lparams.comparison import Comparison
 from d2lparams.environments import ensure, location
 from d2lparams.reports.document import from_json, schema
 from d2lparams.results import Run, Status
-from d2lparams.scenarios import scenarios
+from d2lparams.scenarios import Scenario, scenarios
 
 FAKES = Path(__file__).with_name("fakes")
 FRAMEWORKS = ("torch", "mxnet", "jax", "tensorflow")
@@ -68,9 +71,9 @@ from backends.numpy import NumpyBackend
 from d2lparams.interface import Unsupported
 
 class Fake(NumpyBackend):
-    def _tie(self, model, layer, to):
+    def tie(self, model, layer, to, **how):
 {trouble}
-        return super()._tie(model, layer, to)
+        return super().tie(model, layer, to, **how)
 """
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -91,7 +94,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def fakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The files of all fakes that can be installed, by name. They share the reference's environment."""
     folder = tmp_path_factory.mktemp("fakes")
-    files = {name: FAKES / f"{name}.py" for name in ("healthy", "broken", "stillborn")}
+    files = {name: FAKES / f"{name}.py" for name in ("healthy", "broken", "stillborn", "unties")}
     for name, trouble in TROUBLES.items():
         files[name] = folder / f"{name}.py"
         files[name].write_text(FAKE.format(name=name, trouble=indent(trouble, " " * 8)))
@@ -231,7 +234,7 @@ def test_an_invariant_that_disagrees_is_judged_and_said(comparison: Comparison, 
 
 def test_no_cell_is_blank(comparison: Comparison) -> None:
     names = {run.name for run in comparison.columns}
-    assert len(names) == 1 + 3 + len(TROUBLES) + 1
+    assert len(names) == 1 + 4 + len(TROUBLES) + 1
     for row in comparison.rows:
         assert {*row.values, *row.absent} == names
 
@@ -276,7 +279,9 @@ def test_a_disagreement_alone_is_exit_code_1(command: Command, fakes: dict[str, 
     [
         (["pytorhc"], "no backend 'pytorhc'; did you mean 'pytorch'?"),
         (["torch", "caffe2000"], "no backend 'caffe2000'; there are "),
-        (["-s", "tied-afterward"], "no scenario 'tied-afterward'; did you mean 'tied-afterwards'?"),
+        (["-s", "tied-afterward"], "no scenario or group 'tied-afterward'; did you mean 'tied-afterwards'?"),
+        (["-s", "forward", "-s", "lifecycle"], "no scenario or group 'lifecycle'; did you mean 'lifecycles'?"),
+        (["-s", "teid-after*"], "no scenario matches 'teid-after*'; did you mean 'tied-afterwards'?"),
         (["torch@2.4.1"], "cannot build torch@2.4.1: so far only torch@"),
         (["nowhere.py"], "cannot read the backend file nowhere.py"),
         (["-o", "nowhere/x.json"], "cannot write nowhere/x.json: there is no folder nowhere"),
@@ -386,6 +391,171 @@ def test_a_reader_that_has_seen_enough(start: Start, arguments: list[str]) -> No
     assert process.returncode != 0
     assert "Traceback" not in errors
     assert "BrokenPipe" not in errors
+
+
+# -- which scenarios -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["-s", "access"], lambda one: one.group == "access"),
+        (["-s", "tied-b*", "-s", "lazy"], lambda one: one.name.startswith("tied-b") or one.group == "lazy"),
+        (["-s", "lifecycles"], lambda one: one.group == "lifecycles"),
+    ],
+    ids=["a group", "a pattern and a group", "some take long"],
+)
+def test_scenarios_are_chosen_by_group_and_pattern(
+    command: Command, arguments: list[str], wanted: Callable[[Scenario], bool]
+) -> None:
+    process = command("compare", "numpy", *arguments, "-o", "-")
+    chosen = [one for one in scenarios().values() if wanted(one)]
+    document = json.loads(process.stdout)
+    assert [one["name"] for one in document["columns"][0]["scenarios"]] == [one.name for one in chosen]
+    assert document["groups"] == {one.name: one.group for one in chosen}
+    assert document["left_out"] == []
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_run_of_everything_says_what_it_left_out(command: Command, tmp_path: Path, full: bool) -> None:
+    process = command("compare", "numpy", "-o", tmp_path / "x.json", *["--full"] * full)
+    comparison = from_json((tmp_path / "x.json").read_bytes())
+    long = [one.name for one in scenarios().values() if one.full]
+    assert comparison.left_out == ([] if full else long)
+    assert [one.name for one in comparison.scenarios] == [
+        one.name for one in scenarios().values() if full or not one.full
+    ]
+    assert ("`d2lparams compare --full` runs all" in process.stdout) == (bool(long) and not full)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_notebook_chooses_as_the_command_does(monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
+    asked: list[Scenario] = []
+    monkeypatch.setattr(runner, "run", lambda columns, chosen, **options: asked.extend(chosen) or [])
+    comparison = d2lparams.compare(["numpy"], full=full)
+    assert asked == [one for one in scenarios().values() if full or not one.full]
+    assert comparison.groups == {one.name: one.group for one in asked}
+    assert comparison.left_out == [one.name for one in scenarios().values() if one not in asked]
+    asked.clear()
+    assert d2lparams.compare(["numpy"], ["lifecycles", "lazy-*"]).left_out == []
+    assert {one.group for one in asked} == {"lifecycles", "lazy"}
+
+
+# -- scripts -------------------------------------------------------------------------------------------------
+
+CYCLES = "life-cycles-by-module"
+
+
+def test_repro_prints_a_script_that_runs(command: Command, fakes: dict[str, Path], tmp_path: Path) -> None:
+    """As it is, whatever the width; what is said beside it goes to standard error."""
+    process = command("repro", fakes["unties"], CYCLES, "with zeros", environ={"COLUMNS": "40"})
+    assert process.returncode == 0
+    assert process.stdout.startswith('"""What with_zeros(net) does')
+    assert "  # [bold]no markup[/bold], in a line of more than eighty characters\n" in process.stdout
+    ran = subprocess.run([sys.executable, "-c", process.stdout], capture_output=True, text=True, check=True)
+    assert ran.stdout == "changed: with_zeros(net)\n"
+    assert "unties: ok after" in process.stderr
+    path = re.search(r"^what runs this: \$\((.*)\)/bin/python$", process.stderr, re.MULTILINE)
+    assert path is not None
+    _, *words = shlex.split(path[1])
+    assert Path(command(*words).stdout.strip(), "bin", "python").exists()
+
+
+def test_the_command_that_the_table_shows_is_the_one_to_give(command: Command, fakes: dict[str, Path]) -> None:
+    shown = command("compare", fakes["unties"], "-s", CYCLES).stdout
+    lines = re.findall(r"^ +d2lparams (repro .*(?:\\\n.*)?)$", shown, re.MULTILINE)
+    assert len(lines) == 4
+    process = command(*shlex.split(lines[-1].replace("\\\n", "")))
+    assert (process.returncode, "in_place(net)" in process.stdout) == (0, True)
+
+
+def test_several_scripts_have_headings(command: Command, fakes: dict[str, Path]) -> None:
+    process = command("repro", fakes["unties"], CYCLES)
+    assert process.returncode == 0
+    assert [line for line in process.stdout.splitlines() if line.startswith("#")] == [
+        f"# unties, {CYCLES}, {way}"
+        for way in (
+            "layer by layer: broken",
+            "layer/by layer: broken",
+            "with zeros: changed",
+            "in place: corrupted",
+        )
+    ]
+    several = command("repro", fakes["unties"], "life-cycles-by-*", "in place")
+    assert re.findall(r"^# unties, (\S+), in place", several.stdout, re.MULTILINE) == [
+        one for one in scenarios() if one.startswith("life-cycles-by-")
+    ]
+
+
+def test_scripts_are_written_into_a_folder(command: Command, fakes: dict[str, Path], tmp_path: Path) -> None:
+    process = command("repro", fakes["unties"], CYCLES, "-o", tmp_path)
+    assert process.returncode == 0
+    names = [
+        f"unties-{CYCLES}-{way}.py" for way in ("layer-by-layer", "layer-by-layer-2", "with-zeros", "in-place")
+    ]
+    assert process.stdout.splitlines() == [f"wrote {tmp_path / name}" for name in names]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert (tmp_path / names[2]).read_text() == command("repro", fakes["unties"], CYCLES, "with zeros").stdout
+
+
+@pytest.mark.parametrize(
+    ("column", "arguments", "sentence"),
+    [
+        ("unties", [CYCLES, "deep copy"], f"unties: {CYCLES}: deep copy: kept; there is no script for that"),
+        ("unties", [CYCLES, "pickle"], f"unties: {CYCLES}: pickle: refused (error: TypeError: cannot pickle"),
+        ("unties", ["forward"], "unties: forward: no way is tried there, so there is nothing to reproduce"),
+        ("unties", ["book-claims"], "unties: book-claims unsupported: the book has no tab for it"),
+        (
+            "raises",
+            ["tied-afterwards"],
+            "raises: tied-afterwards failed: ArithmeticError: two and two is [bold]five",
+        ),
+        ("broken", [CYCLES], "broken: failed: RuntimeError: libmissing.so.1 is not there"),
+    ],
+)
+def test_where_there_is_no_script_it_says_why(
+    command: Command, fakes: dict[str, Path], column: str, arguments: list[str], sentence: str
+) -> None:
+    process = command("repro", fakes[column], *arguments)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert any(line.startswith(sentence) for line in process.stderr.splitlines())
+    assert "Traceback" not in process.stderr.partition(column)[0]
+
+
+def test_what_was_found_before_a_crash_is_printed_and_the_crash_is_said(
+    command: Command, fakes: dict[str, Path], tmp_path: Path
+) -> None:
+    own = tmp_path / "crashes.py"
+    trouble = "raise TypeError(\"cannot pickle 'Network' object\")"
+    source = fakes["unties"].read_text()
+    assert trouble in source
+    own.write_text(source.replace(trouble, "__import__('os')._exit(0)"))
+    location(parse_column(str(own))).symlink_to(location(parse_column("numpy")))
+    process = command("repro", own, CYCLES, "in place")
+    assert process.returncode == 1
+    assert "in_place(net)" in process.stdout
+    assert f"crashes: {CYCLES} crashed: the worker left with exit code 0" in process.stderr
+    never = command("repro", own, CYCLES, "pickle")
+    assert (never.returncode, never.stdout) == (1, "")
+    assert f"crashes: {CYCLES} crashed" in never.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["touch", CYCLES], "no backend 'touch'; did you mean 'torch'?"),
+        (["numpy", "forwrd"], "no scenario or group 'forwrd'; did you mean 'forward'?"),
+        (["FAKE", CYCLES, "dep copy"], "no way 'dep copy'; did you mean 'deep copy'?"),
+        (["numpy", CYCLES, "-o", "nowhere"], "cannot write to nowhere: there is no such folder"),
+    ],
+)
+def test_what_repro_cannot_do_is_one_sentence(
+    command: Command, fakes: dict[str, Path], tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    given = [fakes["unties"] if one == "FAKE" else one for one in arguments]
+    process = command("repro", *given, cwd=tmp_path)
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.splitlines()[-1] == f"Error: {sentence}"
 
 
 # -- colour --------------------------------------------------------------------------------------------------
@@ -526,10 +696,10 @@ def test_no_framework_is_imported(command: Command, tmp_path: Path, arguments: l
 
 def test_help_names_every_command(command: Command) -> None:
     shown = command("--help").stdout
-    for name in ("compare", "list", "schema", "env"):
+    for name in ("compare", "repro", "list", "schema", "env"):
         assert re.search(rf"\b{name}\b", shown)
     shown = command("compare", "--help").stdout
-    for option in ("--scenario", "-s", "--output", "-o", "--timeout", "--jobs", "-j", "--offline"):
+    for option in ("--scenario", "-s", "--full", "--output", "-o", "--timeout", "--jobs", "-j", "--offline"):
         assert option in shown
 
 
@@ -553,6 +723,9 @@ def test_list_shows_backends_and_scenarios(command: Command, width: int) -> None
     for one in scenarios().values():
         (line,) = [line for line in lines if line.startswith(f"{one.name} ")]
         assert one.section in line
+        assert lines.index(f"-s {one.group}".ljust(len(line))) < lines.index(line)
+    long = [one for one in scenarios().values() if one.full]
+    assert process.stdout.count("(--full)") == len(long) + bool(long)
 
 
 def test_env_list_and_env_path(command: Command) -> None:

@@ -7,16 +7,18 @@ from itertools import chain
 
 import pytest
 
+from d2lparams import columns
 from d2lparams.columns import (
     UsageError,
     adapters,
+    left_out,
     parse_column,
     parse_columns,
     parse_scenarios,
     read_adapter,
     reference,
 )
-from d2lparams.scenarios import scenarios
+from d2lparams.scenarios import Scenario, scenarios
 
 HEADER = """\
 # /// script
@@ -137,16 +139,92 @@ def test_one_wrong_name_refuses_the_whole_list():
         parse_columns(["jax", "touch"])
 
 
-def test_scenarios_are_run_in_their_own_order_and_once():
-    first, second, *_ = scenarios().values()
-    assert parse_scenarios([]) == list(scenarios().values())
-    assert parse_scenarios([second.name, first.name, second.name]) == [first, second]
+def test_what_is_shown_as_a_column_s_argument_names_that_column(write, tmp_path, monkeypatch):
+    for text in ("torch", f"torch@{adapters()['torch'].pinned}"):
+        assert parse_column(text).argument == text
+    own = parse_column(str(write(HEADER)))
+    assert own.argument == str(tmp_path / "mine.py")
+    monkeypatch.chdir(tmp_path)
+    assert own.argument == "mine.py"
+    assert parse_column(own.argument) == own
 
 
-def test_a_misspelt_scenario_gets_the_nearest_one():
-    name = next(iter(scenarios()))
-    with refuses(f"no scenario {name + 'x'!r}; did you mean {name!r}?"):
-        parse_scenarios([name + "x"])
+# -- scenarios -----------------------------------------------------------------------------------------------
+
+SCENARIOS = {
+    name: Scenario(name, "0", name, "?", print, group, full)
+    for name, group, full in (
+        ("forward", "access", False),
+        ("tied-afterwards", "tying", False),
+        ("tied-twice", "tying", True),
+        ("copies-of-one", "cycles", False),
+        ("copies-of-two", "cycles", True),
+    )
+}
+DEFAULT = ["forward", "tied-afterwards", "copies-of-one"]
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Takes the place of the scenarios there are."""
+    monkeypatch.setattr(columns, "scenarios", lambda: SCENARIOS)
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(
+    ("texts", "names"),
+    [
+        ([], DEFAULT),
+        (["forward"], ["forward"]),
+        (["tied-afterwards", "forward", "tied-afterwards"], ["forward", "tied-afterwards"]),
+        (["tied-twice"], ["tied-twice"]),
+        (["tying"], ["tied-afterwards", "tied-twice"]),
+        (["cycles", "access"], ["forward", "copies-of-one", "copies-of-two"]),
+        (["tied-*"], ["tied-afterwards", "tied-twice"]),
+        (["*-tw?", "copies-of-[!t]*"], ["copies-of-one", "copies-of-two"]),
+        (["*"], list(SCENARIOS)),
+        (["tied-*", "tying", "tied-twice"], ["tied-afterwards", "tied-twice"]),
+    ],
+)
+def test_scenarios_are_named_by_name_group_or_pattern_and_run_in_their_own_order_once(texts, names):
+    """What is named runs even when it takes long."""
+    assert [one.name for one in parse_scenarios(texts)] == names
+    assert [one.name for one in parse_scenarios(iter(texts))] == names
+
+
+@pytest.mark.usefixtures("few")
+def test_full_adds_what_takes_long_to_a_run_of_everything():
+    assert [one.name for one in parse_scenarios([], full=True)] == list(SCENARIOS)
+    assert [one.name for one in parse_scenarios(["forward"], full=True)] == ["forward"]
+
+
+@pytest.mark.usefixtures("few")
+def test_what_a_run_of_everything_leaves_out_is_known():
+    assert left_out([], parse_scenarios([])) == ["tied-twice", "copies-of-two"]
+    assert left_out([], parse_scenarios([], full=True)) == []
+    assert left_out(["forward"], parse_scenarios(["forward"])) == []
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("foward", "no scenario or group 'foward'; did you mean 'forward'?"),
+        ("Tieing", "no scenario or group 'Tieing'; did you mean 'tying'?"),
+        ("cycle", "no scenario or group 'cycle'; did you mean 'cycles'?"),
+        ("teid-*", "no scenario matches 'teid-*'; did you mean 'tied-twice'?"),
+        ("zzz", "no scenario or group 'zzz'; there are the groups access, tying, cycles"),
+        ("zzz*", "no scenario matches 'zzz*'; there are the groups access, tying, cycles"),
+        ("", "no scenario or group ''; there are the groups access, tying, cycles"),
+    ],
+)
+def test_what_names_no_scenario_gets_the_nearest_name(text, sentence):
+    with refuses(sentence):
+        parse_scenarios(["forward", text])
+
+
+def test_no_scenario_has_the_name_of_a_group():
+    assert not scenarios().keys() & {one.group for one in scenarios().values()}
 
 
 # -- files ---------------------------------------------------------------------------------------------------

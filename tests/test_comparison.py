@@ -14,6 +14,7 @@ import pytest
 from d2lparams.comparison import Comparison, Row, compare_runs, deviation
 from d2lparams.reports.document import from_json, schema, to_json
 from d2lparams.results import SCHEMA_VERSION, Failure, Observation, Run, ScenarioResult, Status
+from d2lparams.scenarios import Scenario
 
 HUGE = 10**400
 
@@ -24,6 +25,10 @@ def invariant(value: Any, expected: Any = None, rtol: float = 0.0, name: str = "
 
 def trait(value: Any, name: str = "x") -> Observation:
     return Observation(name, "trait", value)
+
+
+def outcome(word: str, name: str = "x", **details: Any) -> Observation:
+    return Observation(name, "outcome", {"outcome": word, "how": "", "evidence": {}, "script": "", **details})
 
 
 def column(name: str, *observations: Observation, status: Status = "ok") -> Run:
@@ -250,6 +255,62 @@ def test_a_trait_that_a_column_did_not_see_is_absent_there() -> None:
     assert row.problems == {}
 
 
+# -- verdicts on outcomes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "verdict"), [(("kept", "kept"), "same"), (("kept", "broken"), "differ"), (("kept",), "same")]
+)
+def test_outcomes_are_compared_by_their_word_alone(words: tuple[str, ...], verdict: str) -> None:
+    """How the way is written, what was seen and the script are each framework's own."""
+    names = ("torch", "jax")[: len(words)]
+    row = judged(
+        *(
+            column(name, outcome(word, how=name, evidence={name: 1}, script=name))
+            for name, word in zip(names, words)
+        )
+    )
+    assert (row.kind, row.verdict, row.problems, row.absent) == ("outcome", verdict, {}, {})
+    assert row.values["torch"]["how"] == "torch"
+
+
+def test_the_reference_has_no_say_in_an_outcome() -> None:
+    row = judged(
+        column("numpy", outcome("broken")), column("torch", outcome("kept")), column("jax", outcome("kept"))
+    )
+    assert row.verdict == "same"
+
+
+def test_a_framework_that_has_no_such_way_says_so_and_is_no_trouble() -> None:
+    comparison = compare_runs([column("numpy"), column("torch", outcome("kept")), column("mxnet")])
+    (row,) = comparison.rows
+    assert (row.verdict, row.problems) == ("same", {})
+    assert row.absent == {"numpy": "not-applicable", "mxnet": "not-applicable"}
+    assert comparison.ok
+
+
+@pytest.mark.parametrize("status", ["unsupported", "failed", "timeout", "crashed", "install-failed", "not-run"])
+def test_whether_a_framework_has_a_way_is_not_known_where_the_scenario_did_not_end_well(status: Status) -> None:
+    row = judged(column("torch", outcome("kept")), column("mxnet", status=status))
+    assert row.absent == {"mxnet": status}
+
+
+def test_outcomes_are_counted_by_cell_of_the_frameworks_and_apart_from_traits() -> None:
+    columns = [
+        column("numpy", outcome("kept", "a"), trait(1, "t")),
+        column("torch", outcome("kept", "a"), outcome("broken", "b"), trait(1, "t")),
+        column("jax", outcome("kept", "a"), trait(2, "t")),
+    ]
+    comparison = compare_runs(columns)
+    assert comparison.outcomes == {"kept": 2, "broken": 1}
+    assert {verdict: number for verdict, number in comparison.counts.items() if number} == {"differ": 1}
+    assert repr(comparison) == "<Comparison of numpy, torch, jax: 1 differ, 2 kept, 1 broken>"
+
+
+def test_an_outcome_that_went_badly_is_no_failure_of_the_run() -> None:
+    assert compare_runs([column("numpy"), column("torch", outcome("corrupted"))]).ok
+
+
 # -- the comparison as a whole -------------------------------------------------------------------------------
 
 
@@ -296,6 +357,13 @@ def test_what_is_unsupported_by_design_is_ok() -> None:
     assert compare_runs([column("numpy", invariant(1.0)), torch]).ok
 
 
+def test_groups_and_what_was_left_out_are_taken_down() -> None:
+    scenario = Scenario("only", "0", "The only one", "?", print, "tying")
+    comparison = compare_runs([column("numpy")], scenarios=[scenario], left_out=["another"])
+    assert (comparison.groups, comparison.left_out) == ({"only": "tying"}, ["another"])
+    assert compare_runs([column("numpy")]).groups == {}
+
+
 def test_its_repr_is_one_line_that_says_what_came_out() -> None:
     columns = [column(name, invariant(1.0), trait(name, "y")) for name in ("numpy", "torch", "jax")]
     assert repr(compare_runs(columns)) == "<Comparison of numpy, torch, jax: 1 agree, 1 differ>"
@@ -315,7 +383,17 @@ def comparison() -> Comparison:
     crashed.log = "/tmp/jax.log"
     crashed.versions, crashed.python, crashed.seconds = {"jax": "0.10.2"}, "3.11.7", 1.5
     torch = column("torch", trait({"a": [], "b": {}}), invariant(numbers, 1, 0.5, name="y"))
-    return compare_runs([column("numpy", trait(1), invariant(1, name="y")), torch, crashed], interrupted=True)
+    torch.scenarios[0].observations.append(
+        outcome(
+            "broken", "z", how="copy(net)", evidence={"storages": 2, "a write": "is lost"}, script="x = 1\n"
+        )
+    )
+    return compare_runs(
+        [column("numpy", trait(1), invariant(1, name="y")), torch, crashed],
+        scenarios=[Scenario("only", "0", "The only one", "?", print, "tying")],
+        left_out=["another"],
+        interrupted=True,
+    )
 
 
 @pytest.fixture
@@ -383,6 +461,9 @@ def spoil(document: dict[str, Any], path: list[Any], value: Any) -> dict[str, An
         (["rows", 0, "verdict"], "guilty"),
         (["rows", 0, "values"], [1, 2]),
         (["rows", 0, "absent", "jax"], ""),
+        (["rows", 0, "absent", "jax"], "no such way"),
+        (["groups"], ["tying"]),
+        (["left_out"], "another"),
     ],
 )
 def test_what_is_no_such_document_is_refused(document: dict[str, Any], path: list[Any], value: Any) -> None:
@@ -390,6 +471,19 @@ def test_what_is_no_such_document_is_refused(document: dict[str, Any], path: lis
     with pytest.raises(msgspec.ValidationError):
         from_json(json.dumps(wrong).encode())
     assert not jsonschema.Draft202012Validator(schema()).is_valid(wrong)
+
+
+@pytest.mark.parametrize(
+    "value", ["broken", {}, {"outcome": "broken"}, {"outcome": 1, "how": "", "evidence": {}, "script": ""}]
+)
+@pytest.mark.parametrize(
+    "place", [["columns", 1, "scenarios", 0, "observations", 2, "value"], ["rows", 2, "values", "torch"]]
+)
+def test_the_schema_knows_what_an_outcome_holds(document: dict[str, Any], place: list[Any], value: Any) -> None:
+    """And of no other kind what its value is."""
+    assert document["rows"][2]["absent"] == {"numpy": "not-applicable", "jax": "crashed"}
+    assert not jsonschema.Draft202012Validator(schema()).is_valid(spoil(document, place, value))
+    from_json(json.dumps(document).encode())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,12 +15,15 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from d2lparams.comparison import Comparison, compare_runs
+from d2lparams.reports.marks import DASH
 from d2lparams.reports.picture import to_svg
 from d2lparams.reports.progress import Progress
+from d2lparams.reports.scripts import Way, in_files, in_one
 from d2lparams.reports.terminal import ComparisonView
 from d2lparams.reports.values import short
-from d2lparams.results import Failure, Observation, Run, ScenarioResult, Status
+from d2lparams.results import Failure, Observation, Outcome, Run, ScenarioResult, Status
 from d2lparams.runner import Event
+from d2lparams.scenarios import Scenario
 
 FRAMEWORKS = {"torch": "PyTorch", "mxnet": "MXNet", "jax": "JAX/Flax", "tensorflow": "TensorFlow/Keras"}
 TITLES = {"numpy": "NumPy", **FRAMEWORKS}
@@ -276,6 +281,302 @@ def test_escape_codes_of_a_framework_s_do_not_pass(width: int) -> None:
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", text)
 
 
+# -- outcomes ------------------------------------------------------------------------------------------------
+
+SCRIPT = "print('the tie is broken')\n"
+KEPT = {"output": "the same", "storages": "6", "original": "as it was"}
+WAYS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "deep copy": dict.fromkeys(FRAMEWORKS, ("kept", KEPT)),
+    "save and load, one by one and each into a model of its own": {
+        "torch": ("kept", KEPT),
+        "mxnet": ("broken", {**KEPT, "storages": "8 where there were 6"}),
+        "jax": ("changed", {**KEPT, "output": "off by 0.25 of the largest"}),
+        "tensorflow": (
+            "broken",
+            {**KEPT, "storages": "8 where there were 6", "warning": "no [bold]tie[/bold]"},
+        ),
+    },
+    "half precision": {
+        "torch": ("corrupted", {**KEPT, "original": "layer 0's bias has other values"}),
+        "tensorflow": ("refused", {"error": "TypeError: \x1b[31mno\x1b[0m", "original": "as it was"}),
+    },
+    "it's new": {"mxnet": ("set aside", {"why": "nobody has foreseen it"})},
+}
+CLAIMS = {
+    "shape": {"torch": ("holds", {"section": "6.2"}), "jax": ("holds", {"section": "6.2"})},
+    "reading it": {
+        "jax": ("no longer holds", {"section": "6.2", "there is now": ["a", "b"], "the book has": 1.5})
+    },
+}
+
+
+def outcomes(column: str, ways: Any) -> list[Observation]:
+    silent = ("broken", "changed", "corrupted")
+    return [
+        Observation(
+            name,
+            "outcome",
+            {
+                "outcome": ended[column][0],
+                "how": f"do_{name.split()[0]}(net)",
+                "evidence": ended[column][1],
+                "script": SCRIPT if ended[column][0] in silent else "",
+            },
+        )
+        for name, ended in ways.items()
+        if column in ended
+    ]
+
+
+def of_outcomes(*columns: str) -> Comparison:
+    """Two scenarios, of ways and of claims. The reference has no ways, and the first scenario an invariant."""
+    invariant = Observation("output, untouched", "invariant", [0.5])
+    first = [[invariant, *outcomes(column, WAYS)] for column in columns]
+    second = [outcomes(column, CLAIMS) for column in columns]
+    runs = [
+        run(
+            column,
+            "ok",
+            ScenarioResult("life-cycles", "6.2.2", "Life cycles", "ok", 0.0, ways),
+            ScenarioResult("book-claims", "6.2", "What the book says", "ok", 0.0, claims),
+        )
+        for column, ways, claims in zip(columns, first, second)
+    ]
+    groups = {"life-cycles": "lifecycles", "book-claims": "claims"}
+    scenarios = [Scenario(name, "6.2", name, "?", print, group) for name, group in groups.items()]
+    return compare_runs(runs, scenarios=scenarios, left_out=["a", "b"])
+
+
+@pytest.fixture
+def ways() -> Comparison:
+    return of_outcomes(*TITLES)
+
+
+def part(text: str, heading: str) -> list[str]:
+    """The lines below a heading, down to the next one."""
+    lines = text.splitlines()
+    (start,) = [place for place, line in enumerate(lines) if line.startswith(heading)]
+    return list(takewhile(lambda line: not re.search(r"\w.*[─━]{2}$", line), lines[start + 1 :]))
+
+
+def cells(text: str, heading: str, first: str) -> dict[str, list[str]]:
+    """The first line of each row of the matrix below a heading: the way, and one cell for each framework."""
+    lines = part(text, heading)
+    (top,) = [place for place, line in enumerate(lines) if line.startswith(first)]
+    titles = ("PyTorch", "MXNet", "JAX/Flax", "(TensorFlow/)?Keras")
+    starts = [0, *(found.start() for title in titles if (found := re.search(title, lines[top])))]
+    rows = takewhile(lambda line: line.strip() and not line.startswith(DASH), lines[top + 2 :])
+    first_lines = [line for line in rows if not line.startswith(" ")]
+    split = [[line[a:b].strip() for a, b in zip(starts, [*starts[1:], None])] for line in first_lines]
+    return {row[0]: row[1:] for row in split}
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_ways_and_frameworks_are_a_matrix_in_which_no_cell_is_blank(ways: Comparison, width: int) -> None:
+    found = cells(shown(ways, width), "Life cycles", "way ")
+    assert list(found.values()) == [
+        ["✓ kept", "✓ kept", "✓ kept", "✓ kept"],
+        ["✓ kept", "≠ broken", "~ changed", "≠ broken"],
+        ["! corrupted", DASH, DASH, "× refused"],  # noqa: RUF001
+    ]
+    assert list(found)[::2] == ["deep copy", "half precision"]
+    assert f"{DASH} has no such way" in shown(ways, width).splitlines()
+
+
+def test_claims_are_a_matrix_too(ways: Comparison) -> None:
+    found = cells(shown(ways, 120), "What the book says", "claim ")
+    assert found == {
+        "shape": ["✓ holds", DASH, "✓ holds", DASH],
+    }
+    assert "≠ no longer" in shown(ways, 80)
+    assert f"{DASH} the book says nothing on it there" in shown(ways, 80).splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_ways_of_one_framework_alone_are_named_below_the_matrix(ways: Comparison, width: int) -> None:
+    told = unwrapped("\n".join(part(shown(ways, width), "Life cycles")))
+    assert unwrapped("MXNet alone · set aside: it's new") in told
+    claims = unwrapped("\n".join(part(shown(ways, width), "What the book says")))
+    assert unwrapped("JAX/Flax alone ≠ no longer holds: reading it") in claims
+
+
+def test_where_one_framework_ran_all_its_ways_are_in_the_matrix() -> None:
+    told = unwrapped("\n".join(part(shown(of_outcomes("numpy", "mxnet"), 80), "Life cycles")))
+    assert unwrapped("it's new") in told
+    assert "alone" not in told
+
+
+def test_where_no_matrix_fits_each_way_names_the_frameworks(ways: Comparison) -> None:
+    told = unwrapped("\n".join(part(shown(ways, 60), "Life cycles")))
+    for words in (
+        "deep copy ✓ kept: PyTorch, MXNet, JAX/Flax, TensorFlow/Keras",
+        "≠ broken: MXNet, TensorFlow/Keras",
+        "has no such way: MXNet, JAX/Flax",
+        "! corrupted: PyTorch",
+    ):
+        assert unwrapped(words) in told
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_no_line_of_outcomes_is_wider_than_the_screen(ways: Comparison, width: int) -> None:
+    """The names of a column, a scenario and a way may be too long for any screen; they are broken then."""
+    assert max(map(cell_len, shown(ways, width).splitlines())) <= width
+
+
+def test_why_a_column_has_no_outcomes_stands_in_its_cells(ways: Comparison) -> None:
+    ways.columns[4].scenarios[0] = ScenarioResult(
+        "life-cycles", "6.2.2", "Life cycles", "install-failed", error=Failure("no network")
+    )
+    again = compare_runs(ways.columns)
+    found = cells(shown(again, 200), "Life cycles", "way ")
+    assert [row[3] for row in found.values()] == ["install-failed"] * 4
+    narrow = shown(again, 80)
+    assert len(re.findall(r"install- *$", narrow, re.MULTILINE)) == 4
+    assert unwrapped("TensorFlow/Keras install-failed: no network") in unwrapped(narrow)
+
+
+@pytest.mark.parametrize(("width", "there"), [(80, 0), (120, 0), (160, 4), (200, 4)])
+def test_a_wide_cell_shows_the_expression_too(ways: Comparison, width: int, there: int) -> None:
+    matrix = "".join(part(shown(ways, width), "Life cycles")).partition(f"{DASH} has no such way")[0]
+    assert matrix.count("do_deep(net)") == there
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_what_did_not_go_well_is_explained_and_can_be_reproduced(ways: Comparison, width: int) -> None:
+    """With what shows it, and not with what ways that went well have shown too."""
+    told = unwrapped(shown(ways, width))
+    assert "PyTorch,deepcopy" not in told
+    long = "save and load, one by one and each into a model of its own"
+    for words in (
+        f"MXNet, {long}: ≠ broken",
+        "storages: 8 where there were 6",
+        "warning: no [bold]tie[/bold]; storages: 8 where there were 6",
+        "output: off by 0.25 of the largest",
+        "PyTorch, half precision: ! corrupted",
+        "original: layer 0's bias has other values",
+        "TensorFlow/Keras, half precision: × refused",  # noqa: RUF001
+        "error: TypeError: no",
+        "MXNet, it's new: · set aside",
+        "why: nobody has foreseen it",
+        "JAX/Flax, reading it: ≠ no longer holds",
+        "the book has: 1.5; there is now: a, b",
+    ):
+        assert unwrapped(words) in told
+    assert "storages:6" not in told
+    assert "original:asitwas" not in told
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_a_command_that_is_shown_is_one_for_a_shell(ways: Comparison, width: int) -> None:
+    """As it stands on the screen, on two lines too; a column that is a file is called by its path."""
+    file = io.StringIO()
+    view = ComparisonView(ways, {"torch": "my files/torch.py"})
+    Console(file=file, width=width, _environ={}).print(view)
+    lines = [line.rstrip() for line in file.getvalue().splitlines()]
+    found = []
+    for place, line in enumerate(lines):
+        if line.startswith("    d2lparams repro"):
+            found.append("\n".join(lines[place : place + (2 if line.endswith("\\") else 1)]))
+    long = "save and load, one by one and each into a model of its own"
+    commands = [
+        ["d2lparams", "repro", column, "life-cycles", long] for column in ("mxnet", "jax", "tensorflow")
+    ]
+    if width > 60:
+        assert [shlex.split(one.replace("\\\n", "")) for one in found] == [
+            *commands,
+            ["d2lparams", "repro", "my files/torch.py", "life-cycles", "half precision"],
+        ]
+    assert len(found) == 4, "one for each that has a script"
+
+
+def test_outcomes_need_no_colour_and_have_some(ways: Comparison) -> None:
+    assert not ESCAPE.search(shown(ways, 120))
+    assert COLOUR.search(shown(ways, 120, force_terminal=True, color_system="truecolor"))
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_other_rows_of_the_scenario_are_shown_as_ever(ways: Comparison, width: int) -> None:
+    lines = part(shown(ways, width), "Life cycles")
+    assert any(re.match(r" *✓ +output, untouched", line) for line in lines)
+
+
+def test_groups_are_headings_where_there_are_several(ways: Comparison) -> None:
+    headings = [line.split()[0] for line in shown(ways, 80).splitlines() if line.endswith("━")]
+    assert headings == ["lifecycles", "claims"]
+    alone = of_outcomes("numpy", "torch")
+    alone.groups = dict.fromkeys(alone.groups, "lifecycles")
+    assert "━" not in shown(alone, 80)
+
+
+def test_the_summary_counts_ways_and_claims_and_explains_what_is_used(ways: Comparison) -> None:
+    lines = shown(ways, 200).rpartition("Summary")[2].splitlines()
+    assert "ways: 5 kept, 2 broken, 1 changed, 1 corrupted, 1 refused, 1 set aside" in lines
+    assert "claims: 2 hold, 1 no longer hold" in lines
+    assert "invariants: 1 agree, 0 disagree; traits: 0 different, 0 the same" in lines
+    (legend,) = [line for line in lines if line.startswith("✓ agree")]
+    assert "≠ broken: silently no longer tied" in legend
+    assert "! corrupted: the original was damaged" in legend
+    assert "differ" not in legend, "nothing does"
+    assert "left out: 2 scenarios that take long; `d2lparams compare --full` runs all" in lines
+
+    some = shown(of_outcomes("numpy", "jax"), 200).rpartition("Summary")[2]
+    assert "ways: 1 kept, 1 changed" in some
+    assert "corrupted" not in some
+
+
+def test_a_run_of_everything_that_left_nothing_out_says_nothing_of_it(comparison: Comparison) -> None:
+    assert "left out" not in shown(comparison, 80)
+    one = compare_runs(comparison.columns, left_out=["a"])
+    assert "left out: 1 scenario that takes long; " in shown(one, 80)
+
+
+def test_an_outcome_without_the_usual_form_is_shown_all_the_same() -> None:
+    seen = [Observation("a way", "outcome", value) for value in ("kept", {"outcome": "broken"})]
+    columns = [
+        run(column, "ok", ScenarioResult("first", "6.2", "The first", "ok", 0.0, [one]))
+        for column, one in zip(("torch", "jax"), seen)
+    ]
+    assert "✓ kept" in shown(compare_runs(columns), 80)
+    assert "JAX/Flax, a way: ≠ broken" in shown(compare_runs(columns), 80)
+
+
+def test_the_picture_shows_outcomes(ways: Comparison) -> None:
+    text = unwrapped("".join(ElementTree.fromstring(to_svg(ways)).itertext()).replace("\xa0", " "))
+    for words in ("✓ kept", "! corrupted", f"{DASH} has no such way", "d2lparams repro mxnet life-cycles"):
+        assert unwrapped(words) in text
+
+
+# -- scripts -------------------------------------------------------------------------------------------------
+
+
+def way(name: str, outcome: str = "broken", script: str = SCRIPT, column: str = "torch") -> Way:
+    return Way(column, "life-cycles", name, Outcome(outcome, "", {}, script))
+
+
+def test_one_script_is_the_script_and_several_have_headings() -> None:
+    assert in_one([way("a"), way("b", "kept", "")]) == SCRIPT
+    assert in_one([way("a", script="x = 1"), way("b\nc", "changed")]) == (
+        f"# torch, life-cycles, a: broken\nx = 1\n\n# torch, life-cycles, b c: changed\n{SCRIPT}"
+    )
+    assert in_one([]) == ""
+
+
+def test_each_script_has_a_file_of_its_own_with_a_safe_name() -> None:
+    names = ["a/b", "a b", "A B", "../..", "", "copy.deepcopy(net)", "läuft & hält"]
+    files = in_files([*(way(name) for name in names), way("kept", "kept", "")])
+    assert list(files) == [
+        "torch-life-cycles-a-b.py",
+        "torch-life-cycles-a-b-2.py",
+        "torch-life-cycles-A-B-3.py",
+        "torch-life-cycles.py",
+        "torch-life-cycles-2.py",
+        "torch-life-cycles-copy.deepcopy-net.py",
+        "torch-life-cycles-l-uft-h-lt.py",
+    ]
+    assert set(files.values()) == {SCRIPT}
+    assert list(in_files([way("a", column="torch@2.13.0")])) == ["torch-2.13.0-life-cycles-a.py"]
+
+
 # -- the picture ---------------------------------------------------------------------------------------------
 
 
@@ -326,6 +627,11 @@ def test_the_picture_is_well_formed_whatever_a_framework_says() -> None:
         ({"len(x)": 6, "y": 0.25}, "len(x): 6\ny: 0.25"),
         ({"layer 0": [[1.0]], "layer 1": [2.0]}, "2 arrays"),
         ([True, False], "True\nFalse"),
+        (
+            {"outcome": "broken", "how": "copy(net)", "evidence": {"a": [1]}, "script": SCRIPT},
+            "broken: copy(net)",
+        ),
+        ({"outcome": "broken", "how": "copy(net)"}, "outcome: broken\nhow: copy(net)"),
     ],
 )
 def test_a_value_as_text(value: Any, text: str) -> None:

@@ -64,6 +64,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environmen
         patch.setenv("D2LPARAMS_CACHE", str(tmp_path_factory.mktemp("cache")))
         shared = build(fake("healthy"))
         patch.setattr(environments, "ensure", ensure)
+        patch.setenv("LOOKS_HOME", "the user's")
         yield shared
 
 
@@ -141,6 +142,17 @@ def test_unsupported_is_no_trouble(runs: dict[str, Run]) -> None:
     assert result.scenarios[1].error is not None
     assert result.scenarios[1].error.message == "layers here have no names"
     assert (result.status, result.error) == ("ok", None)
+
+
+def test_outcomes_arrive_whole(runs: dict[str, Run]) -> None:
+    """Script and all, line breaks included."""
+    result = runs["unties"]
+    assert (result.status, statuses(result)) == ("ok", ("ok", "ok", "ok"))
+    kept, broken = (one for one in result.scenarios[1].observations if one.kind == "outcome")
+    assert kept.value == {"outcome": "kept", "how": "copy.deepcopy(net)", "evidence": {}, "script": ""}
+    assert broken.value["outcome"] == "broken"
+    assert broken.value["evidence"] == {"uses": 2}
+    assert broken.value["script"].count("\n") == 3
 
 
 @pytest.mark.parametrize(
@@ -227,6 +239,13 @@ def test_a_worker_sees_its_environment_and_this_program_only(
     assert not {checkout, *ours} & set(inside["path"])
     assert not any(path in ("", ".") for path in inside["path"])
     assert inside["leader"]
+
+
+def test_a_worker_has_the_variables_that_its_adapter_declares_but_the_user_s_word_stands(
+    runs: dict[str, Run], environment: Environment
+) -> None:
+    declared = seen(runs["looks"])["environ"]
+    assert declared == {"LOOKS_FOLDER": f"{environment.path}/kept", "LOOKS_HOME": "the user's"}
 
 
 def test_nothing_is_left_running(runs: dict[str, Run]) -> None:

@@ -34,6 +34,10 @@ INSIDE = [
     "d2lparams",
     "d2lparams.interface",
     "d2lparams.checks",
+    "d2lparams.models",
+    "d2lparams.parameters",
+    "d2lparams.subjects",
+    "d2lparams.training",
     "d2lparams.results",
     "d2lparams.worker",
     "d2lparams.bootstrap",
@@ -153,9 +157,17 @@ def test_comparison_is_pure():
     assert not called & {"open", "print", "input", "exec", "eval", "__import__"}
 
 
+def of_adapter(adapter):
+    """The files of one framework: its adapter, and its module of each subject."""
+    return [adapter.path, *sorted((ROOT / "backends").glob(f"*/{adapter.path.name}"))]
+
+
 @pytest.mark.parametrize("adapter", adapters().values(), ids=lambda adapter: adapter.name)
 def test_a_backend_imports_its_framework_numpy_and_the_interface(adapter):
-    for name in imports(adapter.path):
+    """And its own files of other subjects; never those of another framework."""
+    files = of_adapter(adapter)
+    own = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files}
+    for name in (name for path in files for name in imports(path)):
         top = name.partition(".")[0]
-        ours = name == "d2lparams.interface"
+        ours = name == "d2lparams.interface" or name in own
         assert ours or top in {*sys.stdlib_module_names, "numpy", *tops(adapter.modules)}

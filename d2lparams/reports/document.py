@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from d2lparams.comparison import Comparison
+from d2lparams.results import Outcome
 
 
 def to_json(comparison: Comparison) -> bytes:
@@ -26,13 +27,23 @@ def from_json(document: bytes) -> Comparison:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of the document."""
-    described = msgspec.json.schema(Comparison)
+    (described, outcome), definitions = msgspec.json.schema_components(
+        [Comparison, Outcome], ref_template="#/$defs/{name}"
+    )
     # A reader may rely on every field; that some have a default matters only to who writes one by hand.
-    for definition in described["$defs"].values():
+    for definition in definitions.values():
         if "properties" in definition:
             definition["required"] = list(definition["properties"])
+    # The types say that a value is any JSON; for one kind it is known better.
+    for name, value in (
+        ("Observation", {"value": outcome}),
+        ("Row", {"values": {"additionalProperties": outcome}}),
+    ):
+        definitions[name]["if"] = {"properties": {"kind": {"const": "outcome"}}}
+        definitions[name]["then"] = {"properties": value}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A comparison made by d2lparams",
         **described,
+        "$defs": definitions,
     }

@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from d2lparams.reports.terminal import STATUS_STYLES
+from d2lparams.reports.marks import STATUS_STYLES
 from d2lparams.reports.values import plain
 
 if TYPE_CHECKING:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from textwrap import indent
 from typing import Any
 
-from d2lparams.results import NON_FINITE
+from d2lparams.results import NON_FINITE, Outcome
 
 LONGEST = 160  # characters of one number or name
 LONGEST_ARRAY = 48
 MOST_ENTRIES = 32
+OUTCOME = {field.name for field in fields(Outcome)}
 
 # What a framework prints for a terminal (its colours, say) would act on ours.
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -26,11 +28,16 @@ def plain(text: str) -> str:
 def short(value: Any, *, lines: bool = True) -> str:
     """A value as text: numbers with four digits, large arrays with their shape, lists with their length.
 
+    An outcome is its word and the expression that was run; its evidence and its script are left out.
+
     Args:
         value: JSON data, as an observation holds it.
         lines: whether each entry of a list has a line of its own.
     """
     if isinstance(value, dict):
+        if value.keys() == OUTCOME:
+            outcome = Outcome.of(value)
+            return _cut(plain(f"{outcome.outcome}: {outcome.how}"), LONGEST)
         if value and all(isinstance(item, list) and _numeric(item) for item in value.values()):
             return f"{len(value)} arrays"
         return "\n".join(_entry(plain(key), item, lines) for key, item in value.items()) or "nothing"

@@ -148,5 +148,5 @@ def test_ties_that_cannot_be(backend, model, given, sentence):
 
 @pytest.mark.parametrize("optimizer", ["sgd", None, SGD])
 def test_what_is_no_optimizer(backend, model, optimizer):
-    with refuses(f"optimizer must be SGD(...) or Adam(...); got {optimizer!r}"):
+    with refuses(f"optimizer must be SGD(...), Adam(...) or AdamW(...); got {optimizer!r}"):
         backend.trainer(model, optimizer)

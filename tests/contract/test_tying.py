@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -119,3 +121,87 @@ def test_access_expressions_hold_in_a_model_tied_afterwards(pair, evaluate, ties
 
 def test_the_backend_says_how_its_framework_ties(backend):
     assert backend.tying
+
+
+# -- by parameter, by role, across depths --------------------------------------------------------------------
+
+FORMS = {
+    "by parameter": MLP(SIZES, "tanh", tied=((1, 2),), by="parameter"),
+    "weight only": MLP(SIZES, "tanh", tied=((1, 2),), by="parameter", roles=("weight",)),
+    "bias only": MLP(SIZES, "tanh", tied=((1, 2),), by="parameter", roles=("bias",)),
+    "three by parameter": MLP(SIZES, "tanh", tied=((3, 1, 2),), by="parameter"),
+    "three uses": MLP(SIZES, "tanh", tied=((3, 1, 2),)),
+    "two ties": MLP((3, 5, 5, 5, 5, 5, 2), "tanh", tied=((1, 3), (2, 4))),
+    "nested": MLP(SIZES, "tanh", nested=True),
+    "nested and tied inside": MLP(SIZES, "tanh", tied=((1, 2),), nested=True),
+    "across depths": MLP((3, 5, 5, 5), "tanh", tied=((1, 2),), nested=True),
+    "across depths by parameter": MLP((3, 5, 5, 5), "tanh", tied=((1, 2),), nested=True, by="parameter"),
+    "first and last": MLP((5, 5, 5, 5), "relu", tied=((0, 2),), nested=True),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_tie_of_any_form_is_that_of_the_reference(pair, near, dtype, rtol, form):
+    try:
+        models = pair(replace(FORMS[form], dtype=dtype))
+    except Unsupported as reason:
+        assert str(reason)  # noqa: PT017  (the reader is told why)
+        return
+    assert partition(models.parameters()) == partition(models.reference.parameters(models.judge))
+    x, y = models.batch()
+    actual, expected = models.forward(x)
+    assert actual == near(expected, rtol)
+    for actual, expected in models.gradients(x, y):
+        assert actual == near(expected, rtol)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_tie_of_any_form_trains_as_the_reference_does(pair, near, form):
+    try:
+        models = pair(replace(FORMS[form], dtype="float64"))
+    except Unsupported as reason:
+        assert str(reason)  # noqa: PT017
+        return
+    x, y = models.batch()
+    trainer = models.backend.trainer(models.model, SGD(0.125, 0.875))
+    judge = models.reference.trainer(models.judge, SGD(0.125, 0.875))
+    for _ in range(3):
+        assert trainer.step(x, y) == near(judge.step(x, y), 1e-12)
+    for actual, expected in models.values():
+        assert actual == near(expected, 1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_access_expressions_hold_in_a_tie_of_any_form(backend, evaluate, form):
+    try:
+        model = backend.mlp(FORMS[form])
+    except Unsupported:
+        return
+    for one in backend.parameters(model):
+        assert evaluate(one.access, model) is one.native
+
+
+@pytest.mark.parametrize("roles", [("weight", "bias"), ("weight",), ("bias",)])
+@pytest.mark.parametrize(("layer", "to"), [(2, 1), (1, 2)])
+def test_tying_by_parameter_afterwards(pair, near, roles, layer, to):
+    models = pair(MLP(SIZES, "tanh", dtype="float64"))
+    try:
+        models.model = models.backend.tie(models.model, layer, to, "parameter", roles)
+    except Unsupported as reason:
+        assert str(reason)  # noqa: PT017
+        return
+    models.judge = models.reference.tie(models.judge, layer, to, "parameter", roles)
+    assert partition(models.parameters()) == partition(models.reference.parameters(models.judge))
+    assert all(np.array_equal(actual, expected) for actual, expected in models.values())
+    actual, expected = models.forward(models.batch()[0])
+    assert actual == near(expected, 1e-12)
+
+
+def test_the_ways_of_tying_that_are_named_are_those_that_work(backend):
+    for by in ("module", "parameter"):
+        try:
+            backend.mlp(MLP(SIZES, tied=((1, 2),), by=by))
+        except Unsupported:
+            assert by not in backend.tying
+        else:
+            assert by in backend.tying

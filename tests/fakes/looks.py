@@ -5,6 +5,9 @@
 # title = "looks"
 # class = "Fake"
 # modules = ["numpy"]
+# [tool.d2lparams.environ]
+# LOOKS_FOLDER = "{environment}/kept"
+# LOOKS_HOME = "nowhere"
 # ///
 """Tells what can be seen from inside a worker, and leaves a temporary file behind."""
 
@@ -27,4 +30,5 @@ class Fake(NumpyBackend):
         observe.trait("imported", sorted({name.partition(".")[0] for name in sys.modules}))
         observe.trait("prefix", sys.prefix)
         observe.trait("left behind", tempfile.mkstemp()[1])
+        observe.trait("environ", {name: os.environ[name] for name in ("LOOKS_FOLDER", "LOOKS_HOME")})
         observe.trait("leader", os.getsid(0) == os.getpid())

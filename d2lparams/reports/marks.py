@@ -1,0 +1,70 @@
+"""The symbols and colours of verdicts, statuses and outcomes. Symbols say what colours say."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rich.text import Text
+
+from d2lparams.comparison import Absence
+from d2lparams.reports.values import plain
+from d2lparams.results import Status
+
+VERDICTS = {
+    "agree": ("✓", "green"),
+    "disagree": ("✗", "bold red"),
+    "unjudged": ("?", "yellow"),
+    "same": ("=", "dim"),
+    "differ": ("≠", "yellow"),
+}
+STATUS_STYLES: dict[Status, str] = {"ok": "green", "unsupported": "yellow", "not-run": "dim"}
+
+
+class Mark(NamedTuple):
+    """How an outcome is shown.
+
+    Attributes:
+        symbol: one character.
+        style: rich's.
+        meaning: for the legend; "" where the word says it all.
+        good: whether it needs no further words.
+    """
+
+    symbol: str
+    style: str
+    meaning: str = ""
+    good: bool = False
+
+
+# What happens in silence stands out more than what is refused.
+OUTCOMES = {
+    "kept": Mark("✓", "green", "tied as before", good=True),
+    "broken": Mark("≠", "bold yellow", "silently no longer tied"),
+    "changed": Mark("~", "bold magenta", "silently another output"),
+    "corrupted": Mark("!", "bold red", "the original was damaged"),
+    "refused": Mark("×", "cyan", "an error was raised"),  # noqa: RUF001  (a sign, no letter)
+    "holds": Mark("✓", "green", good=True),
+    "no longer holds": Mark("≠", "bold yellow"),
+}
+CLAIMS = {"holds": "hold", "no longer holds": "no longer hold"}
+"""The outcomes of claims, and how several are counted; all other outcomes are those of ways."""
+
+DASH = "–"  # noqa: RUF001
+"""What stands in a cell for which there is nothing to run."""
+
+
+def mark(outcome: str) -> Mark:
+    """How an outcome is shown; one that nobody has foreseen has a symbol, too."""
+    return OUTCOMES.get(outcome, Mark("·", "bold"))
+
+
+def absence(reason: Absence) -> Text:
+    """What stands in a cell that has no value."""
+    if reason == "not-applicable":
+        return Text(DASH, "dim")
+    return Text(reason, STATUS_STYLES.get(reason, "bold red"))
+
+
+def text(content: str, style: str = "") -> Text:
+    """Text from elsewhere: no markup in it counts, and no control character gets through."""
+    return Text(plain(content), style)

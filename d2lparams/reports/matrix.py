@@ -1,0 +1,255 @@
+"""The outcomes of a scenario for a terminal: ways down and frameworks across, and below it what went otherwise.
+
+Ways that one framework alone has are no comparison, and most of a table of them would be dashes: they are named
+below it, by framework and outcome.
+
+Where a framework's cell can hold a short word, the ways are a table; where it cannot, each way names the
+frameworks by outcome.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from textwrap import indent
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from d2lparams.comparison import Comparison, Row
+from d2lparams.reports.marks import CLAIMS, DASH, OUTCOMES, absence, mark, text
+from d2lparams.reports.values import plain, short, wrap
+from d2lparams.results import Outcome, Run
+
+NARROWEST_CELL = 11  # "! corrupted"
+ROOMY_CELL = 26  # with less, expressions take so many lines that the matrix is no longer one look
+WIDEST_CELL = 48
+NARROWEST_WAY = 16
+WIDEST_WAY = 26
+INDENT = 4
+GAP = 3  # between two columns of the table
+
+# What is enough to see why, by outcome, and in which order. Of other outcomes all evidence is shown.
+TELLING = {
+    "kept": ("but",),
+    "broken": ("warning", "storages", "a training step", "a write"),
+    "changed": ("warning", "output", "layers", "a training step"),
+    "corrupted": ("original", "error"),
+    "refused": ("error", "original"),
+    "no longer holds": ("the book has", "there is now"),
+}
+MOST_EVIDENCE = 2
+
+
+def matrix_view(comparison: Comparison, rows: Sequence[Row], width: int) -> RenderableType:
+    """The outcomes of one scenario: ways down, frameworks across.
+
+    Args:
+        comparison: whose rows these are.
+        rows: outcomes of one scenario.
+        width: of the screen.
+    """
+    runs = comparison.frameworks
+    alone = [row for row in rows if _alone(row, runs)]
+    common = [row for row in rows if row not in alone]
+    parts: list[RenderableType] = []
+    if common:
+        way, cell = _widths(comparison, common, width)
+        narrow = way < min(NARROWEST_WAY, _longest(common))
+        parts.append(_lists(runs, common, width) if narrow else _matrix(runs, common, way, cell))
+        if any(row.absent.get(run.name) == "not-applicable" for row in common for run in runs):
+            parts.append(Text(f"{DASH} {_nothing(rows)}", "dim"))
+    if alone:
+        parts.append(_own_ways(runs, alone, width))
+    return Group(*parts)
+
+
+def details_view(
+    comparison: Comparison, rows: Sequence[Row], width: int, arguments: Mapping[str, str]
+) -> RenderableType | None:
+    """For each cell that is not as one would wish: what shows it, and the command that prints its script.
+
+    Args:
+        comparison: whose rows these are.
+        rows: outcomes of one scenario.
+        width: of the screen.
+        arguments: what the command calls a column, where that is not its name.
+    """
+    outcomes = [Outcome.of(value) for row in rows for value in row.values.values()]
+    usual = [outcome.evidence for outcome in outcomes if mark(outcome.outcome).good]
+    _, cell = _widths(comparison, rows, width)
+    lines: list[Text] = []
+    for row in rows:
+        for run in comparison.frameworks:
+            outcome = Outcome.of(row.values.get(run.name))
+            if run.name not in row.values or (mark(outcome.outcome).good and "but" not in outcome.evidence):
+                continue
+            head = Text.assemble((plain(run.title), "bold"), f", {plain(row.observation)}: ")
+            head.append(_word(outcome), mark(outcome.outcome).style)
+            how = Text("" if cell >= ROOMY_CELL else plain(outcome.how), "dim")
+            lines += _flow([head, how, Text(telling(outcome, usual))], width)
+            if outcome.script:
+                argument = arguments.get(run.name, run.name)
+                command = repro_command(argument, row.scenario, row.observation, width - INDENT)
+                lines.append(Text(indent(command, " " * INDENT), "cyan"))
+    return Group(*lines) if lines else None
+
+
+def outcome_counts(outcomes: Mapping[str, int]) -> Iterator[Text]:
+    """A line for the ways and one for the claims, as far as there are any: how many ended how."""
+    for claims, words in groupby(_in_order(outcomes), CLAIMS.__contains__):
+        line = Text("claims: " if claims else "ways: ")
+        parts = [Text(f"{outcomes[word]} {CLAIMS.get(word, plain(word))}", mark(word).style) for word in words]
+        yield line.append_text(Text(", ").join(parts))
+
+
+def outcome_legend(outcomes: Iterable[str]) -> list[str]:
+    """What the words mean that are not claims', which say it themselves."""
+    return [
+        f"{mark(word).symbol} {word}: {mark(word).meaning}"
+        for word in _in_order(outcomes)
+        if mark(word).meaning
+    ]
+
+
+def telling(outcome: Outcome, usual: Sequence[Mapping[str, object]] = ()) -> str:
+    """The evidence that matters, as one short text.
+
+    Args:
+        outcome: whose evidence it is.
+        usual: the evidence of ways that went well; what these have shown, too, explains nothing.
+    """
+    wanted = TELLING.get(outcome.outcome, tuple(outcome.evidence))
+    seen = {name: outcome.evidence[name] for name in wanted if name in outcome.evidence}
+    remarkable = {
+        name: value for name, value in seen.items() if not any(other.get(name) == value for other in usual)
+    }
+    shown = list((remarkable or seen or outcome.evidence).items())[:MOST_EVIDENCE]
+    return "; ".join(f"{plain(name)}: {short(value, lines=False)}" for name, value in shown)
+
+
+def repro_command(argument: str, scenario: str, way: str, width: int) -> str:
+    """What prints the script of an outcome, on lines that can be copied to a shell as they are."""
+    first, last = f"d2lparams repro {shlex.quote(argument)} {scenario}", shlex.quote(plain(way))
+    return f"{first} {last}" if len(first) + 1 + len(last) <= width else f"{first} \\\n    {last}"
+
+
+def _matrix(runs: Sequence[Run], rows: Sequence[Row], way: int, width: int) -> Table:
+    """Ways down, frameworks across; with the expressions where a cell has room for them."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("claim" if _claims(rows) else "way", width=way, overflow="fold")
+    for run in runs:
+        title = wrap(run.title, width).replace("\n  ", "\n")
+        table.add_column(text(title, "bold"), width=width, overflow="fold")
+    for row in rows:
+        table.add_row(text(wrap(row.observation, way)), *(_cell(row, run, width) for run in runs))
+    return table
+
+
+def _cell(row: Row, run: Run, width: int) -> Text:
+    if run.name in row.absent:
+        reason = absence(row.absent[run.name])
+        return reason if len(reason) <= width else Text(reason.plain.replace("-", "-\n"), reason.style)
+    outcome = Outcome.of(row.values[run.name])
+    shown = Text.assemble((wrap(_word(outcome), width), mark(outcome.outcome).style))
+    if width >= ROOMY_CELL and outcome.how:
+        shown.append("\n" + wrap(plain(outcome.how), width), "dim")
+    return shown
+
+
+def _alone(row: Row, runs: Sequence[Run]) -> bool:
+    """Whether only one of several frameworks has this way."""
+    without = [run for run in runs if row.absent.get(run.name) == "not-applicable"]
+    return len(runs) > 1 and len(without) == len(runs) - 1
+
+
+def _own_ways(runs: Sequence[Run], rows: Sequence[Row], width: int) -> Table:
+    """A line for each framework and outcome, which names the ways that no other framework has."""
+    table = Table(box=None, padding=(1, 1, 0, 0), show_header=False)
+    titles = max(cell_len(plain(run.title)) for run in runs) + len(" alone")
+    table.add_column(width=min(titles, width // 3), overflow="fold")
+    table.add_column(overflow="fold")
+    for run in runs:
+        named: dict[str, list[str]] = {}
+        styles = {}
+        for row in rows:
+            if run.name in row.values:
+                outcome = Outcome.of(row.values[run.name])
+                named.setdefault(_word(outcome), []).append(plain(row.observation))
+                styles[_word(outcome)] = mark(outcome.outcome).style
+        lines = [Text.assemble((word, styles[word]), f": {' · '.join(ways)}") for word, ways in named.items()]
+        if lines:
+            table.add_row(text(f"{run.title} alone"), Text("\n").join(lines))
+    return table
+
+
+def _lists(runs: Sequence[Run], rows: Sequence[Row], width: int) -> Table:
+    """Each way with a line per outcome that names the frameworks; for screens where no table fits."""
+    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False)
+    way = min(WIDEST_WAY, width // 3)
+    table.add_column(width=way, overflow="fold")
+    table.add_column(overflow="fold")
+    for row in rows:
+        titles: dict[str, list[str]] = {}
+        styles = {}
+        for run in runs:
+            if run.name in row.absent:
+                reason = row.absent[run.name]
+                word, style = _nothing(rows) if reason == "not-applicable" else reason, absence(reason).style
+            else:
+                outcome = Outcome.of(row.values[run.name])
+                word, style = _word(outcome), mark(outcome.outcome).style
+            titles.setdefault(word, []).append(plain(run.title))
+            styles[word] = style
+        lines = [Text.assemble((word, styles[word]), f": {', '.join(names)}") for word, names in titles.items()]
+        table.add_row(text(wrap(row.observation, way)), Text("\n").join(lines))
+    return table
+
+
+def _flow(parts: Iterable[Text], width: int) -> list[Text]:
+    """Parts beside each other where they fit, and below each other where they do not."""
+    lines: list[Text] = []
+    for part in parts:
+        if lines and part and lines[-1].cell_len + 2 + part.cell_len <= width:
+            lines[-1].append("  ").append_text(part)
+        elif part:
+            margin = " " * INDENT if lines else ""
+            lines.append(Text(indent(wrap(part.plain, width - INDENT), margin), part.style) if lines else part)
+    return lines
+
+
+def _widths(comparison: Comparison, rows: Sequence[Row], width: int) -> tuple[int, int]:
+    """Of the column of ways, and of a framework's cell."""
+    columns = len(comparison.frameworks)
+    way = min(width - columns * (NARROWEST_CELL + GAP), WIDEST_WAY, _longest(rows))
+    return way, min((width - way) // columns - GAP, WIDEST_CELL)
+
+
+def _longest(rows: Iterable[Row]) -> int:
+    """What the longest way needs, or the heading."""
+    return max(len("claim"), *(cell_len(plain(row.observation)) for row in rows))
+
+
+def _word(outcome: Outcome) -> str:
+    but = ", but" if "but" in outcome.evidence else ""
+    return f"{mark(outcome.outcome).symbol} {plain(outcome.outcome)}{but}"
+
+
+def _claims(rows: Iterable[Row]) -> bool:
+    """Whether these are statements that hold or not, and not ways."""
+    return all(Outcome.of(value).outcome in CLAIMS for row in rows for value in row.values.values())
+
+
+def _nothing(rows: Iterable[Row]) -> str:
+    """What a dash in the matrix means."""
+    return "the book says nothing on it there" if _claims(rows) else "has no such way"
+
+
+def _in_order(outcomes: Iterable[str]) -> list[str]:
+    """From good to bad, those that nobody has foreseen behind them, and claims last."""
+    known = list(OUTCOMES)
+    return sorted(outcomes, key=lambda one: (one in CLAIMS, known.index(one) if one in known else len(known)))

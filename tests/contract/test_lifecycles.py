@@ -1,0 +1,176 @@
+"""Life cycles of tied models: what each of the framework's ways does is found by running it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from d2lparams.interface import MLP, ROLES, Lifecycle, Unsupported
+from d2lparams.scenarios import scenarios
+from d2lparams.scenarios.examination import SILENT, built, examine
+from d2lparams.scenarios.inputs import assign, starting_values
+from d2lparams.scenarios.lifecycles import BY_MODULE
+from d2lparams.scenarios.tying import ACROSS_DEPTHS, THREE_USES, TWO_TIES
+from d2lparams.worker import execute
+
+WORDS = {"kept", "broken", "changed", "corrupted", "refused"}
+BY_PARAMETER = replace(BY_MODULE, by="parameter")
+FORMS = {
+    "by module": BY_MODULE,
+    "by parameter": BY_PARAMETER,
+    "weight only": replace(BY_PARAMETER, roles=("weight",)),
+    "three uses": replace(THREE_USES, dtype="float32"),
+    "two ties": replace(TWO_TIES, dtype="float32"),
+    "across depths": replace(ACROSS_DEPTHS, dtype="float32"),
+}
+
+forms = pytest.mark.parametrize("form", FORMS)
+
+
+@pytest.fixture
+def spec(backend, form) -> MLP:
+    try:
+        backend.mlp(FORMS[form])
+    except Unsupported as reason:
+        pytest.skip(f"the framework has no such tie: {reason}")
+    return FORMS[form]
+
+
+def test_ways_have_names_of_their_own_and_say_how(backend):
+    names = [one.name for one in backend.lifecycles()]
+    assert len(set(names)) == len(names)
+    assert all(one.name and one.how for one in backend.lifecycles())
+
+
+# -- the judge: a wrong life cycle is seen to be wrong -------------------------------------------------------
+
+
+def copy_of(backend, spec):
+    """What a right life cycle gives: a model of its own with the original's ties and values."""
+    return lambda net, again, x: built(backend, spec)
+
+
+def untied_copy(backend, spec):
+    def apply(net, again, x):
+        model = backend.mlp(replace(spec, tied=(), by="module", roles=ROLES))
+        assign(backend, model, starting_values(spec))
+        return model
+
+    return apply
+
+
+def other_values(backend, spec):
+    def apply(net, again, x):
+        model = built(backend, spec)
+        backend.assign(model, 0, "bias", starting_values(spec)[0, "bias"] + 1)
+        return model
+
+    return apply
+
+
+def damaging_copy(backend, spec):
+    def apply(net, again, x):
+        backend.assign(net, 1, "weight", starting_values(spec)[1, "weight"] * 2)
+        return built(backend, spec)
+
+    return apply
+
+
+def fewer_layers(backend, spec):
+    return lambda net, again, x: backend.mlp(MLP((4, 8, spec.sizes[-1]), dtype=spec.dtype))
+
+
+def error(backend, spec):
+    def apply(net, again, x):
+        raise RuntimeError("it cannot be done. At all")
+
+    return apply
+
+
+def error_that_damages(backend, spec):
+    def apply(net, again, x):
+        backend.assign(net, 1, "weight", starting_values(spec)[1, "weight"] * 2)
+        raise RuntimeError("it cannot be done")
+
+    return apply
+
+
+JUDGED = {
+    copy_of: "kept",
+    untied_copy: "broken",
+    other_values: "changed",
+    fewer_layers: "changed",
+    damaging_copy: "corrupted",
+    error_that_damages: "corrupted",
+    error: "refused",
+}
+
+
+@forms
+@pytest.mark.parametrize(("wrong", "outcome"), JUDGED.items(), ids=lambda one: getattr(one, "__name__", one))
+def test_what_a_life_cycle_does_is_seen(backend, spec, wrong, outcome):
+    seen = examine(backend, Lifecycle("a way", "way(net)", wrong(backend, spec)), spec)
+    assert seen.outcome == outcome, seen.evidence
+
+
+def test_the_net_itself_is_no_damaged_original(backend):
+    seen = examine(backend, Lifecycle("nothing", "net", lambda net, again, x: net), BY_MODULE)
+    assert seen.outcome == "kept"
+    assert seen.evidence["original"] == "is what came out"
+
+
+@pytest.mark.parametrize(("wrong", "outcome"), JUDGED.items(), ids=lambda one: getattr(one, "__name__", one))
+def test_a_life_cycle_replaced_by_a_wrong_one_changes_the_outcome(backend, monkeypatch, wrong, outcome):
+    way = Lifecycle("deepcopy", "copy.deepcopy(net)", wrong(backend, BY_MODULE))
+    monkeypatch.setattr(type(backend), "lifecycles", lambda self: [way])
+    monkeypatch.setattr(type(backend), "script", lambda self, *_: "a program")
+    result = execute(scenarios()["life-cycles-by-module"], backend)
+    (row,) = [one for one in result.observations if one.kind == "outcome"]
+    assert (row.name, row.value["outcome"]) == ("deepcopy", outcome)
+    assert bool(row.value["script"]) == (outcome in SILENT)
+
+
+# -- the framework's own ways --------------------------------------------------------------------------------
+
+
+@forms
+def test_every_way_has_one_of_the_outcomes_and_evidence(backend, spec):
+    for way in backend.lifecycles():
+        with backend.fresh():
+            seen = examine(backend, way, spec)
+        assert seen.outcome in WORDS
+        assert seen.evidence
+        assert seen.outcome not in ("kept", "refused") or "other values" not in str(seen.evidence)
+
+
+@forms
+def test_a_script_shows_the_outcome_in_the_framework_alone(backend, spec, tmp_path):
+    """Every outcome that nobody is told of is shown by a script; and one that says something else fails."""
+    for number, way in enumerate(backend.lifecycles()):
+        with backend.fresh():
+            outcome = examine(backend, way, spec).outcome
+        if outcome not in SILENT:
+            continue
+        script = backend.script(way, spec, outcome)
+        assert "d2lparams" not in script
+        assert "backends" not in script
+        path = tmp_path / f"{number}.py"
+        path.write_text(script)
+        done = subprocess.run([sys.executable, path.name], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, (way.name, done.stdout + done.stderr)
+        assert done.stdout.splitlines()[-1] == f"outcome: {outcome}"
+
+
+def test_a_script_fails_where_the_outcome_is_another(backend, tmp_path):
+    ways = backend.lifecycles()
+    if not ways:
+        pytest.skip("the reference has no ways of its own")
+    kept = next(one for one in ways if examine(backend, one, BY_MODULE).outcome == "kept")
+    path = tmp_path / "wrong.py"
+    path.write_text(backend.script(kept, BY_MODULE, "broken"))
+    done = subprocess.run([sys.executable, path.name], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "outcome: kept"
