@@ -239,7 +239,7 @@ _IMPORTS = {
     "import tempfile": "tempfile.",
     "from pathlib import Path": "Path(",
     "": "",
-    "import flax": "flax.core",
+    "import flax": "flax.",
     "import jax": "jax.",
     "import jax.export": "jax.export.",
     "import jax.numpy as jnp": "jnp.",
@@ -316,6 +316,7 @@ def look(result):
     return "kept" if tied else "broken"
 
 
+print("JAX", jax.__version__, "Flax", flax.__version__)
 x = np.random.default_rng(0).uniform(-1, 1, (8, {width})).astype("{dtype}")
 net, twin = build(seed=0), build(seed=0)
 before = np.array(output(net))

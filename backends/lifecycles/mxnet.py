@@ -290,6 +290,7 @@ def look(result):
     return "changed" if not same else "kept" if tied else "broken"
 
 
+print("MXNet", mx.__version__)
 x = numpy.random.RandomState(0).uniform(-1, 1, (8, {width})).astype("{dtype}")
 net, twin = build(seed=0), build(seed=0)
 before = output(net)

@@ -224,6 +224,7 @@ _FORMS = {
 }
 
 _LOOK = '''\
+print("Keras", keras.__version__, "on TensorFlow", tf.__version__)
 x = np.random.default_rng(0).uniform(-1, 1, (8, {width})).astype("{dtype}")
 net, twin = build(seed=0), build(seed=0)
 before = np.array(net(x))

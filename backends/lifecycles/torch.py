@@ -197,6 +197,7 @@ def look(after):
     return "corrupted" if not whole else "changed" if not unchanged else "kept" if kept else "broken"
 
 
+print("PyTorch", torch.__version__)
 torch.manual_seed(0)
 x = torch.randn(8, {width}, dtype=torch.{dtype})
 net, twin = build(), build()

@@ -43,11 +43,32 @@ OUTCOMES = {
     "changed": Mark("~", "bold magenta", "silently another output"),
     "corrupted": Mark("!", "bold red", "the original was damaged"),
     "refused": Mark("×", "cyan", "an error was raised"),  # noqa: RUF001  (a sign, no letter)
+    "loaded": Mark("✓", "green", good=True),
+    "both filled": Mark("✓", "green", good=True),
+    "both, tied": Mark("✓", "green", good=True),
+    "first wins": Mark("1", "yellow", good=True),
+    "last wins": Mark("2", "yellow", good=True),
+    "half empty": Mark("½", "bold yellow"),
+    "silent": Mark("≠", "bold yellow", "loaded without a word, though it does not fit"),
+    "keeps its own": Mark("≠", "bold yellow", "nothing was loaded, without a word"),
+    "error": Mark("×", "cyan", "the file was refused", good=True),  # noqa: RUF001
     "holds": Mark("✓", "green", good=True),
     "no longer holds": Mark("≠", "bold yellow"),
 }
 CLAIMS = {"holds": "hold", "no longer holds": "no longer hold"}
-"""The outcomes of claims, and how several are counted; all other outcomes are those of ways."""
+"""The outcomes of claims, and how several are counted."""
+
+FILES = {
+    *("loaded", "both filled", "both, tied", "first wins", "last wins"),
+    *("half empty", "silent", "keeps its own", "error"),
+}
+"""The outcomes of files; all outcomes of neither are those of ways."""
+
+
+def subject(outcome: str) -> str:
+    """What ends so: "ways", "files" or "claims"."""
+    return "claims" if outcome in CLAIMS else "files" if outcome in FILES else "ways"
+
 
 DASH = "–"  # noqa: RUF001
 """What stands in a cell for which there is nothing to run."""

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from d2lparams.comparison import Comparison, Row
-from d2lparams.reports.marks import CLAIMS, DASH, OUTCOMES, absence, mark, text
+from d2lparams.reports.marks import CLAIMS, DASH, OUTCOMES, absence, mark, subject, text
 from d2lparams.reports.values import plain, short, wrap
 from d2lparams.results import Outcome, Run
 
@@ -100,9 +100,9 @@ def details_view(
 
 
 def outcome_counts(outcomes: Mapping[str, int]) -> Iterator[Text]:
-    """A line for the ways and one for the claims, as far as there are any: how many ended how."""
-    for claims, words in groupby(_in_order(outcomes), CLAIMS.__contains__):
-        line = Text("claims: " if claims else "ways: ")
+    """A line for the ways, the files and the claims, as far as there are any: how many ended how."""
+    for what, words in groupby(_in_order(outcomes), subject):
+        line = Text(f"{what}: ")
         parts = [Text(f"{outcomes[word]} {CLAIMS.get(word, plain(word))}", mark(word).style) for word in words]
         yield line.append_text(Text(", ").join(parts))
 
@@ -141,7 +141,8 @@ def repro_command(argument: str, scenario: str, way: str, width: int) -> str:
 def _matrix(runs: Sequence[Run], rows: Sequence[Row], way: int, width: int) -> Table:
     """Ways down, frameworks across; with the expressions where a cell has room for them."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("claim" if _claims(rows) else "way", width=way, overflow="fold")
+    heading = {"ways": "way", "files": "format", "claims": "claim"}[_subject(rows)]
+    table.add_column(heading, width=way, overflow="fold")
     for run in runs:
         title = wrap(run.title, width).replace("\n  ", "\n")
         table.add_column(text(title, "bold"), width=width, overflow="fold")
@@ -162,8 +163,8 @@ def _cell(row: Row, run: Run, width: int) -> Text:
 
 
 def _alone(row: Row, runs: Sequence[Run]) -> bool:
-    """Whether only one of several frameworks has this way."""
-    without = [run for run in runs if row.absent.get(run.name) == "not-applicable"]
+    """Whether only one of several frameworks has this way, or a way of its own to do all of this."""
+    without = [run for run in runs if row.absent.get(run.name) in ("not-applicable", "unsupported")]
     return len(runs) > 1 and len(without) == len(runs) - 1
 
 
@@ -239,17 +240,26 @@ def _word(outcome: Outcome) -> str:
     return f"{mark(outcome.outcome).symbol} {plain(outcome.outcome)}{but}"
 
 
-def _claims(rows: Iterable[Row]) -> bool:
-    """Whether these are statements that hold or not, and not ways."""
-    return all(Outcome.of(value).outcome in CLAIMS for row in rows for value in row.values.values())
+def _subject(rows: Iterable[Row]) -> str:
+    """What these are: "ways", "files" or "claims"."""
+    return next(subject(Outcome.of(value).outcome) for row in rows for value in row.values.values())
 
 
 def _nothing(rows: Iterable[Row]) -> str:
     """What a dash in the matrix means."""
-    return "the book says nothing on it there" if _claims(rows) else "has no such way"
+    return {
+        "ways": "has no such way",
+        "files": "has no such format",
+        "claims": "the book says nothing on it there",
+    }[_subject(rows)]
 
 
 def _in_order(outcomes: Iterable[str]) -> list[str]:
     """From good to bad, those that nobody has foreseen behind them, and claims last."""
     known = list(OUTCOMES)
-    return sorted(outcomes, key=lambda one: (one in CLAIMS, known.index(one) if one in known else len(known)))
+    subjects = ["ways", "files", "claims"]
+
+    def place(one: str) -> tuple[int, int]:
+        return subjects.index(subject(one)), known.index(one) if one in known else len(known)
+
+    return sorted(outcomes, key=place)

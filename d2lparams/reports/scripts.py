@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from d2lparams.reports.marks import CLAIMS, mark
+from d2lparams.reports.marks import mark, subject
 from d2lparams.reports.matrix import telling
 from d2lparams.reports.values import plain
 from d2lparams.results import Outcome, Run
@@ -86,7 +86,7 @@ def nothing_to_show(run: Run, ways: list[Way]) -> str:
         ended = f"{plain(way.name)}: {plain(way.outcome.outcome)}{because}"
         return f"{run.title}: {ran}: {ended}; there is no script for that"
     counts = Counter(way.outcome.outcome for way in ways)
-    what = "claims" if counts.keys() <= CLAIMS.keys() else "ways"
+    what = subject(next(iter(counts)))
     if len(counts) == 1:
         return (
             f"{run.title}: {ran}: all {len(ways)} {what}: {next(iter(counts))}; there is nothing to reproduce"
