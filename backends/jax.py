@@ -4,7 +4,7 @@
 # [tool.d2lparams]
 # title = "JAX/Flax"
 # class = "JaxBackend"
-# modules = ["jax", "flax.linen", "optax"]
+# modules = ["jax", "flax.linen", "optax", "orbax.checkpoint"]
 # aliases = ["flax", "linen"]
 # position = 3
 # [tool.d2lparams.environ]

@@ -9,7 +9,7 @@
 # [tool.d2lparams]
 # title = "TensorFlow/Keras"
 # class = "TensorFlowBackend"
-# modules = ["tensorflow", "keras"]
+# modules = ["tensorflow", "keras", "h5py"]
 # aliases = ["keras", "tf"]
 # position = 4
 # ///
