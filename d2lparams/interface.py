@@ -25,6 +25,7 @@ from d2lparams import checks
 from d2lparams.checks import Array
 from d2lparams.models import MLP, ROLES, Activation, By, DType, Layer, LayerKind, Role
 from d2lparams.parameters import Gradient, Parameter, unique
+from d2lparams.programs import program, source_of, ties_in_words
 from d2lparams.subjects import Claim, Format, Layers, Lifecycle, Part
 from d2lparams.training import SGD, Adam, AdamW, Optimizer, Optimizers, Trainer, Unsupported
 
@@ -54,6 +55,9 @@ __all__ = [
     "Trainer",
     "Unsupported",
     "needs",
+    "program",
+    "source_of",
+    "ties_in_words",
     "unique",
 ]
 

@@ -36,6 +36,7 @@ INSIDE = [
     "d2lparams.checks",
     "d2lparams.models",
     "d2lparams.parameters",
+    "d2lparams.programs",
     "d2lparams.subjects",
     "d2lparams.training",
     "d2lparams.results",

@@ -8,7 +8,7 @@ from typing import Any
 from mxnet import autograd, np
 from mxnet.gluon import nn
 
-from backends.mxnet import array_of
+from backends.trainers.mxnet import array_of
 from d2lparams.interface import Claim
 
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from backends.tensorflow import value_of
+from backends.uses.tensorflow import value_of
 from d2lparams.interface import Claim
 
 _SECTION = "6.2"

@@ -15,7 +15,7 @@ import numpy as np
 from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from backends.jax import Model
+from backends.uses.jax import Model
 from d2lparams.interface import Array, Format
 
 Entries = dict[str, Array]

@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from backends.jax import Model
+from backends.uses.jax import Model
 from d2lparams.interface import Array, Layer, LayerKind, Layers, Part
 
 Path = tuple[str, ...]

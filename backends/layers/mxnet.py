@@ -14,7 +14,7 @@ import numpy
 from mxnet import autograd, gluon, np
 from mxnet.gluon import nn, rnn
 
-from backends.mxnet import array_of, mean_squared_error
+from backends.trainers.mxnet import array_of, mean_squared_error
 from d2lparams.interface import Array, Layer, LayerKind, Layers, Part
 
 Values = dict[str, Array]

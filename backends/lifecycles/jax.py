@@ -1,7 +1,7 @@
 """The ways that Flax has to copy, save and rebuild a model, and what JAX does to a tree of variables.
 
-`script` puts the source of a way into a program that runs without the harness; the functions are written as
-a user of Flax writes them, and so without types. A functional call is missing: every call of Flax is one.
+Their sources become part of programs that run without the harness (`backends.scripts`); they are written as a
+user of Flax writes them, and so without types. A functional call is missing: every call of Flax is one.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -9,7 +9,6 @@ a user of Flax writes them, and so without types. A functional call is missing: 
 from __future__ import annotations
 
 import copy
-import inspect
 import pickle
 import tempfile
 from collections.abc import Sequence
@@ -26,8 +25,8 @@ from flax.training.train_state import TrainState
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.flatten_util import ravel_pytree
 
-from backends.jax import Model, NestMLP, plan, tied_class
-from d2lparams.interface import MLP, Lifecycle
+from backends.uses.jax import Model
+from d2lparams.interface import Lifecycle
 
 
 def deepcopy(net, again, x):
@@ -228,173 +227,3 @@ LIFECYCLES: Sequence[Lifecycle[Model]] = [
     Lifecycle("export", "jax.export.export(jax.jit(net.apply))(params, x).call(params, x)", export),
     Lifecycle("cast", "jax.tree.map(lambda value: value.astype('float64'), params)", cast),
 ]
-
-# -- programs without the harness -----------------------------------------------------------------------------
-
-# What is imported, and the word in a program that needs it.
-_IMPORTS = {
-    "import copy": "copy.deepcopy(",
-    "import pickle": "pickle.",
-    "import sys": "sys.",
-    "import tempfile": "tempfile.",
-    "from pathlib import Path": "Path(",
-    "": "",
-    "import flax": "flax.",
-    "import jax": "jax.",
-    "import jax.export": "jax.export.",
-    "import jax.numpy as jnp": "jnp.",
-    "import numpy as np": "np.",
-    "import optax": "optax.",
-    "from flax import linen as nn": "nn.",
-    "from flax import serialization": "serialization.",
-    "from flax.training.train_state import TrainState": "TrainState.",
-    "from flax.traverse_util import flatten_dict, unflatten_dict": "flatten_dict(",
-    "from jax.flatten_util import ravel_pytree": "ravel_pytree(",
-}
-
-# What the adapter's own sources have, and a program that somebody pastes has no use for.
-_ANNOTATIONS = (
-    "  # type: ignore[misc]",
-    "  # type: ignore[import-not-found]",
-    ": type[nn.Module]",
-    ": Mapping[Path, Path]",
-    ": Any",
-    " -> Any",
-)
-
-_LOOK = '''\
-def output(model):
-    """What a model computes; in the place of the module there may be a function or an exported program."""
-    module, variables = model
-    return getattr(module, "apply", getattr(module, "call", module))(variables, x)
-
-
-def step(model):
-    """A step of gradient descent towards an output of zeros."""
-    module, variables = model
-    gradients = jax.grad(lambda variables: jnp.mean(output((module, variables)) ** 2))(variables)
-    return module, jax.tree.map(lambda value, gradient: value - 0.125 * gradient, variables, gradients)
-
-
-def write(model, path):
-    """Turn a kernel upside down."""
-    module, variables = model
-    leaves = flatten_dict(variables)
-    leaves[path] = jnp.asarray(leaves[path])[::-1]
-    return module, unflatten_dict(leaves)
-
-
-def same(model, other):
-    """Whether two models compute the same."""
-    return np.allclose(output(model), output(other), rtol=0, atol=1e-5)
-
-
-def damage():
-    """What has become of the original; nothing when it computes what it did."""
-    try:
-        jax.device_get(net[1])
-        return "" if np.array_equal(output(net), before) else "computes something else"
-    except Exception as error:
-        return f"cannot be read any more: {{error}}"
-
-
-def look(result):
-    """What came out, held against a twin of the original: one fact in a line."""
-    print("output:", "the same" if same(result, twin) else "another one")
-    if not same(result, twin):
-        return "changed"
-    sizes = [sum(leaf.size for leaf in jax.tree.leaves(one[1])) for one in (result, twin)]
-    print(f"values held: {{sizes[0]}} where there were {{sizes[1]}}")
-    stepped = same(step(result), step(twin))
-    print("a training step:", "that of the twin" if stepped else "another one")
-    tied = sizes[0] == sizes[1] and stepped
-    # Where each shared kernel stands, as the twin has it.
-    for path in {shared}:
-        written = same(write(result, path), write(twin, path))
-        print("a write through one use:", "shows in the others" if written else "does not show in the others")
-        tied = tied and written
-    return "kept" if tied else "broken"
-
-
-print("JAX", jax.__version__, "Flax", flax.__version__)
-x = np.random.default_rng(0).uniform(-1, 1, (8, {width})).astype("{dtype}")
-net, twin = build(seed=0), build(seed=0)
-before = np.array(output(net))
-try:
-    result = {apply}(net, lambda: build(seed=1), x)
-except Exception as error:
-    print("error:", f"{{type(error).__name__}}: {{error}}".splitlines()[0])
-    outcome = "refused"
-else:
-    print("what came out:", ", ".join(type(one).__name__ for one in result))
-    outcome = look(result)
-print("the original:", damage() or "as it was")
-if damage():
-    outcome = "corrupted"
-print("outcome:", outcome)
-sys.exit(outcome != "{outcome}")
-'''
-
-
-def script(lifecycle: Lifecycle[Model], spec: MLP, outcome: str) -> str:
-    """A program that shows what a way does to a model of this form; 0 when the outcome is the one stated."""
-    _, ties = plan(spec)
-    sources = [path for path in dict.fromkeys(ties.values()) if path[-1] == "kernel"]
-    if spec.by == "module":
-        first = [min(group) for group in spec.tied]
-        inner = ("net",) if spec.nested else ()
-        sources = [(*inner, f"layers_{2 * layer}", "kernel") for layer in first]
-    parts = [
-        *([inspect.getsource(NestMLP)] if spec.nested else []),
-        *([inspect.getsource(tied_class)] if ties else []),
-        _build(spec),
-        inspect.getsource(lifecycle.apply),
-        _LOOK.format(
-            apply=lifecycle.apply.__name__,
-            width=spec.sizes[0],
-            dtype=spec.dtype,
-            shared=[("params", *path) for path in sources],
-            outcome=outcome,
-        ),
-    ]
-    code = "\n\n".join(parts)
-    for annotation in _ANNOTATIONS:
-        code = code.replace(annotation, "")
-    if spec.dtype == "float64":
-        switch = 'jax.config.update("jax_enable_x64", True)'
-        code = f"{switch}\n\n\n{code}"
-    imports = "\n".join(line for line, word in _IMPORTS.items() if word in code)
-    # The switch goes right below the imports, a definition two lines further down.
-    space = "\n\n" if spec.dtype == "float64" else "\n\n\n"
-    title = f'"""Flax: {lifecycle.name}.\n\nIn the model, {_ties(spec)}.\n\n    {lifecycle.how}\n"""'
-    return f"{title}\n\n{imports}{space}{code}"
-
-
-def _build(spec: MLP) -> str:
-    """The source of a function that builds the model."""
-    order, ties = plan(spec)
-    lines = ["def build(seed):", f'    """{_ties(spec).capitalize()}."""']
-    for layer in dict.fromkeys(one for one in order if isinstance(one, int)):
-        lines.append(
-            f"    dense_{layer} = nn.Dense({spec.sizes[layer + 1]}, "
-            f'bias_init=nn.initializers.normal(), param_dtype="{spec.dtype}")'
-        )
-    activation = {"identity": "(lambda x: x)"}.get(spec.activation, f"nn.{spec.activation}")
-    # A line for each dense layer and the activation after it.
-    names = [activation if isinstance(one, str) else f"dense_{one}" for one in order]
-    rows = [", ".join(names[index : index + 2]) for index in range(0, len(names), 2)]
-    lines += ["    layers = [", *(f"        {row}," for row in rows), "    ]"]
-    kind = "NestMLP" if spec.nested else "nn.Sequential"
-    if ties:
-        lines += ["    ties = {", *(f"        {place}: {source}," for place, source in ties.items()), "    }"]
-        kind = f"tied_class({kind}, ties)"
-    given = "nn.Sequential(layers[:-1]), layers[-1]" if spec.nested else "layers"
-    first = f'np.zeros((1, {spec.sizes[0]}), "{spec.dtype}")'
-    lines += [f"    net = {kind}({given})", f"    return net, net.init(jax.random.key(seed), {first})\n"]
-    return "\n".join(lines)
-
-
-def _ties(spec: MLP) -> str:
-    what = "are one layer" if spec.by == "module" else f"hold one {' and one '.join(spec.roles)}"
-    groups = [" and ".join(map(str, sorted(group))) for group in spec.tied]
-    return "; ".join(f"dense layers {group} {what}" for group in groups) or "no layers are shared"

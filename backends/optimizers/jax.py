@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from backends.jax import Model, gradient_tree
+from backends.trainers.jax import gradient_tree
+from backends.uses.jax import Model
 from d2lparams.interface import Array, Optimizer, Optimizers, Trainer, Unsupported
 
 

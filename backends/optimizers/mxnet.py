@@ -8,7 +8,9 @@ from typing import Any
 import mxnet as mx
 from mxnet import gluon, np
 
-from backends.mxnet import GluonTrainer, MXNetBackend, listed, mean_squared_error
+from backends.mxnet import MXNetBackend
+from backends.trainers.mxnet import GluonTrainer, mean_squared_error
+from backends.uses.mxnet import listed
 from d2lparams.interface import Array, Optimizer, Optimizers, Trainer
 
 # Arguments of every optimizer that a user of Gluon sets, and how the object calls them.

@@ -8,7 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from backends.tensorflow import GraphTrainer, TensorFlowBackend, mean_squared_error, trainable, value_of
+from backends.tensorflow import TensorFlowBackend
+from backends.trainers.tensorflow import GraphTrainer, mean_squared_error, trainable
+from backends.uses.tensorflow import value_of
 from d2lparams.interface import Array, Optimizer, Optimizers, Trainer, Unsupported
 
 # Arguments that every optimizer of Keras takes and that do not belong to its rule of update.

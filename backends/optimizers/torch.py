@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from backends.torch import TorchBackend, TorchTrainer
+from backends.torch import TorchBackend
+from backends.trainers.torch import TorchTrainer
 from d2lparams.interface import Array, Optimizer, Optimizers, Trainer, Unsupported
 
 _PLAIN = (int, float, str)

@@ -1,0 +1,1 @@
+"""Where a framework's model uses dense layers, where finding that is more than a few lines."""
