@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args
 from d2lparams import checks
 from d2lparams.checks import Array
 from d2lparams.models import MLP, ROLES, Activation, By, DType, Layer, LayerKind, Role
-from d2lparams.parameters import Gradient, Parameter, unique
+from d2lparams.parameters import Gradient, Parameter, partition, unique
 from d2lparams.programs import program, source_of, ties_in_words
 from d2lparams.subjects import Claim, Format, Layers, Lifecycle, Part
 from d2lparams.training import SGD, Adam, AdamW, Optimizer, Optimizers, Trainer, Unsupported
@@ -55,6 +55,7 @@ __all__ = [
     "Trainer",
     "Unsupported",
     "needs",
+    "partition",
     "program",
     "source_of",
     "ties_in_words",

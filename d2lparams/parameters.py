@@ -87,3 +87,9 @@ def unique(parameters: Sequence[Parameter]) -> list[Parameter]:
     for parameter in parameters:
         first.setdefault(parameter.storage, parameter)
     return list(first.values())
+
+
+def partition(parameters: Sequence[Parameter]) -> list[int]:
+    """For every use, the place of the first use of the same storage."""
+    storages = [one.storage for one in parameters]
+    return [storages.index(storage) for storage in storages]

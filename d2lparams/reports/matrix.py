@@ -17,6 +17,7 @@ from textwrap import indent
 from rich import box
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -163,52 +164,57 @@ def _cell(row: Row, run: Run, width: int) -> Text:
 
 
 def _alone(row: Row, runs: Sequence[Run]) -> bool:
-    """Whether only one of several frameworks has this way, or a way of its own to do all of this."""
+    """Whether one of several frameworks has this way, and the others have none or cannot do any of it."""
     without = [run for run in runs if row.absent.get(run.name) in ("not-applicable", "unsupported")]
     return len(runs) > 1 and len(without) == len(runs) - 1
 
 
 def _own_ways(runs: Sequence[Run], rows: Sequence[Row], width: int) -> Table:
     """A line for each framework and outcome, which names the ways that no other framework has."""
-    table = Table(box=None, padding=(1, 1, 0, 0), show_header=False)
-    titles = max(cell_len(plain(run.title)) for run in runs) + len(" alone")
-    table.add_column(width=min(titles, width // 3), overflow="fold")
-    table.add_column(overflow="fold")
+    table = _pairs(min(max(cell_len(plain(run.title)) for run in runs) + len(" alone"), width // 3), above=1)
     for run in runs:
-        named: dict[str, list[str]] = {}
-        styles = {}
-        for row in rows:
-            if run.name in row.values:
-                outcome = Outcome.of(row.values[run.name])
-                named.setdefault(_word(outcome), []).append(plain(row.observation))
-                styles[_word(outcome)] = mark(outcome.outcome).style
-        lines = [Text.assemble((word, styles[word]), f": {' · '.join(ways)}") for word, ways in named.items()]
-        if lines:
-            table.add_row(text(f"{run.title} alone"), Text("\n").join(lines))
+        ended = [(*_ending(row, run, rows), plain(row.observation)) for row in rows if run.name in row.values]
+        if ended:
+            table.add_row(text(f"{run.title} alone"), _by_word(ended, " · "))
     return table
 
 
 def _lists(runs: Sequence[Run], rows: Sequence[Row], width: int) -> Table:
     """Each way with a line per outcome that names the frameworks; for screens where no table fits."""
-    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False)
     way = min(WIDEST_WAY, width // 3)
-    table.add_column(width=way, overflow="fold")
-    table.add_column(overflow="fold")
+    table = _pairs(way)
     for row in rows:
-        titles: dict[str, list[str]] = {}
-        styles = {}
-        for run in runs:
-            if run.name in row.absent:
-                reason = row.absent[run.name]
-                word, style = _nothing(rows) if reason == "not-applicable" else reason, absence(reason).style
-            else:
-                outcome = Outcome.of(row.values[run.name])
-                word, style = _word(outcome), mark(outcome.outcome).style
-            titles.setdefault(word, []).append(plain(run.title))
-            styles[word] = style
-        lines = [Text.assemble((word, styles[word]), f": {', '.join(names)}") for word, names in titles.items()]
-        table.add_row(text(wrap(row.observation, way)), Text("\n").join(lines))
+        ended = [(*_ending(row, run, rows), plain(run.title)) for run in runs]
+        table.add_row(text(wrap(row.observation, way)), _by_word(ended, ", "))
     return table
+
+
+def _pairs(width: int, above: int = 0) -> Table:
+    """Two columns without a frame, the first of this width, with so many lines above each row."""
+    table = Table(box=None, padding=(above, 1, 0, 0), show_header=False)
+    table.add_column(width=width, overflow="fold")
+    table.add_column(overflow="fold")
+    return table
+
+
+def _ending(row: Row, run: Run, rows: Sequence[Row]) -> tuple[str, str | Style]:
+    """How a way ended on a framework, or why there is nothing, and its style."""
+    if run.name not in row.absent:
+        outcome = Outcome.of(row.values[run.name])
+        return _word(outcome), mark(outcome.outcome).style
+    reason = row.absent[run.name]
+    return _nothing(rows) if reason == "not-applicable" else reason, absence(reason).style
+
+
+def _by_word(ended: Iterable[tuple[str, str | Style, str]], between: str) -> Text:
+    """A line for each word, with the names that it holds for, in the order in which words come first."""
+    named: dict[str, list[str]] = {}
+    styles = {}
+    for word, style, name in ended:
+        named.setdefault(word, []).append(name)
+        styles[word] = style
+    lines = [Text.assemble((word, styles[word]), f": {between.join(names)}") for word, names in named.items()]
+    return Text("\n").join(lines)
 
 
 def _flow(parts: Iterable[Text], width: int) -> list[Text]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from d2lparams.interface import MLP, Backend, Gradient
-from d2lparams.scenarios.inputs import assign, batch, starting_values
+from d2lparams.scenarios.inputs import batch, built, starting_values
 from d2lparams.scenarios.registry import Observer, scenario
 
 # The network that the section opens with: 4 inputs, a hidden layer of 8, 1 output.
@@ -18,8 +18,7 @@ def forward(backend: Backend[Any], observe: Observer) -> None:
 
     What differs is the kind of object that a framework calls a model.
     """
-    model = backend.mlp(BOOK)
-    assign(backend, model, starting_values(BOOK))
+    model = built(backend, BOOK)
     x, _ = batch(BOOK, rows=2)
     output = backend.forward(model, x)
     observe.trait("model", _type_name(model))
@@ -34,8 +33,7 @@ def layer_access(backend: Backend[Any], observe: Observer) -> None:
     The values read are those that were written; look at the names, at the index of the layer (does the
     activation count?), and at the orientation of the weight, (out, in) or (in, out).
     """
-    model, values = backend.mlp(BOOK), starting_values(BOOK)
-    assign(backend, model, values)
+    model, values = built(backend, BOOK), starting_values(BOOK)
     weight, bias = backend.parameter(model, 1, "weight"), backend.parameter(model, 1, "bias")
     observe.trait("access", [weight.access, bias.access])
     observe.trait("names and shapes", [f"{one.native_name} {one.native_shape}" for one in (weight, bias)])
@@ -50,8 +48,7 @@ def targeted_parameter(backend: Backend[Any], observe: Observer) -> None:
     A parameter may be more than its value. Before a backward pass, one framework keeps no gradient yet, one
     keeps zeros, and where gradients are returned by a transformation or a tape, none is ever kept.
     """
-    model, values = backend.mlp(BOOK), starting_values(BOOK)
-    assign(backend, model, values)
+    model, values = built(backend, BOOK), starting_values(BOOK)
     bias = backend.parameter(model, 1, "bias")
     observe.trait("parameter object", _type_name(bias.native))
     observe.trait("value object", _type_name(bias.native_value))

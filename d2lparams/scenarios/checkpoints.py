@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 
 from d2lparams.interface import MLP, Array, Backend, Format, Parameter, Unsupported
-from d2lparams.scenarios.examination import sentence
-from d2lparams.scenarios.inputs import assign, starting_values
+from d2lparams.scenarios.inputs import built, starting_values
+from d2lparams.scenarios.lifecycles import BY_MODULE, BY_PARAMETER
 from d2lparams.scenarios.registry import Observer, scenario
-from d2lparams.scenarios.tying import TIED
+from d2lparams.scenarios.sentences import sentence
 
-SPEC = replace(TIED, activation="tanh", dtype="float32")
-BY_PARAMETER = replace(SPEC, by="parameter")
-UNTIED = replace(SPEC, tied=())
+UNTIED = replace(BY_MODULE, tied=())
 # A tied model starts from those of its first layer, so that these are what every file holds of it.
 SAVED = starting_values(UNTIED)
 Entries = dict[str, Array]
@@ -33,7 +31,7 @@ Look = Callable[[Sequence[Parameter]], tuple[str, dict[str, str]]]
 @scenario(section="6.6", title="Two values into one tied module")
 def two_values_into_a_tied_module(backend: Backend[Any], observe: Observer) -> None:
     """Two layers in the file are one module in the model, used twice: whose values does it hold afterwards?"""
-    _observe(backend, observe, UNTIED, SPEC, _who_won)
+    _observe(backend, observe, UNTIED, BY_MODULE, _who_won)
 
 
 @scenario(section="6.6", title="Two values into tied parameters")
@@ -45,7 +43,7 @@ def two_values_into_tied_parameters(backend: Backend[Any], observe: Observer) ->
 @scenario(section="6.6", title="A tied module into two layers")
 def tied_module_into_two_layers(backend: Backend[Any], observe: Observer) -> None:
     """One module in the file, used twice, is two layers in the model: are both filled, or one, or neither?"""
-    _observe(backend, observe, SPEC, UNTIED, _what_was_filled)
+    _observe(backend, observe, BY_MODULE, UNTIED, _what_was_filled)
 
 
 @scenario(section="6.6", title="Tied parameters into two layers")
@@ -105,8 +103,7 @@ def _observe(
         raise Unsupported("this backend lists no file format of its own")
     with tempfile.TemporaryDirectory() as folder:
         with backend.fresh():
-            source = backend.mlp(saved)
-            assign(backend, source, starting_values(saved))
+            source = built(backend, saved)
             # A folder for each, for some formats write several files.
             files = {form.name: Path(folder, str(number), "file") for number, form in enumerate(formats)}
             for form in formats:
@@ -125,8 +122,8 @@ def _load(
     """Load a file into a model with values of its own; say how that ended, and what shows it."""
     # As another process would: names that are counted start again.
     with backend.fresh():
-        target = backend.mlp(spec)
-        assign(backend, target, {key: value + 2 for key, value in starting_values(spec).items()})
+        own = {key: value + 2 for key, value in starting_values(spec).items()}
+        target = built(backend, spec, own)
         try:
             uses = backend.parameters(form.load(target, file))
         except Exception as error:

@@ -6,8 +6,8 @@ from typing import Any
 
 from d2lparams.interface import Backend, Claim, Unsupported
 from d2lparams.results import jsonable
-from d2lparams.scenarios.examination import sentence
 from d2lparams.scenarios.registry import Observer, scenario
+from d2lparams.scenarios.sentences import sentence
 
 HOLDS, NO_LONGER = "holds", "no longer holds"
 

@@ -16,8 +16,6 @@ The outcome is the first of these that applies:
 
 from __future__ import annotations
 
-import re
-import tempfile
 import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -25,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from d2lparams.interface import MLP, Adam, Array, Backend, Lifecycle, Parameter, Unsupported
-from d2lparams.scenarios.inputs import assign, batch, starting_values
-from d2lparams.scenarios.tying import partition
+from d2lparams.interface import MLP, Adam, Array, Backend, Lifecycle, Parameter, Unsupported, partition, unique
+from d2lparams.scenarios.inputs import batch, built
+from d2lparams.scenarios.sentences import first_sentence, sentence
 
 RTOL = 1e-5
 # Adam, because it is not linear: two uses that are stepped apart, be it in one storage, do not end where one
@@ -58,7 +56,7 @@ class Twin:
         output: for the batch's x.
         counts: the framework's own.
         places: for every use, the place of the first use of the same storage.
-        sizes: the number of values of every use.
+        values: how many there are, each storage once.
         stepped: the values of every use after a training step.
         written: the values of every use after a write into each shared parameter, which follows the step.
         final: the output after both.
@@ -67,7 +65,7 @@ class Twin:
     output: Array
     counts: dict[str, int]
     places: list[int]
-    sizes: list[int]
+    values: int
     stepped: list[Array]
     written: list[Array]
     final: Array
@@ -85,8 +83,7 @@ def observe_twin(backend: Backend[Any], spec: MLP) -> Twin:
         one = uses[place]
         backend.assign(model, one.layer, one.role, stepped[place][::-1].copy())
     written = [one.value for one in backend.parameters(model)]
-    sizes = [one.size for one in uses]
-    return Twin(output, counts, places, sizes, stepped, written, backend.forward(model, x))
+    return Twin(output, counts, places, _stored(uses), stepped, written, backend.forward(model, x))
 
 
 def examine(backend: Backend[Any], lifecycle: Lifecycle[Any], spec: MLP, twin: Twin | None = None) -> Examined:
@@ -132,25 +129,6 @@ def examine(backend: Backend[Any], lifecycle: Lifecycle[Any], spec: MLP, twin: T
     return Examined(outcome, evidence)
 
 
-def built(backend: Backend[Any], spec: MLP) -> Any:
-    """A model with the starting values."""
-    model = backend.mlp(spec)
-    assign(backend, model, starting_values(spec))
-    return model
-
-
-def sentence(error: BaseException) -> str:
-    """The kind of an error and its first sentence; names of temporary files, always new, are left out."""
-    said = re.sub(rf"{re.escape(tempfile.gettempdir())}/[\w./-]+", "FILE", str(error))
-    return f"{type(error).__name__}: {first_sentence(said)}".removesuffix(": ")
-
-
-def first_sentence(text: str) -> str:
-    """The beginning of a framework's message, on one line."""
-    words = " ".join(text.split()).split(". ")[0]
-    return words if len(words) <= 160 else f"{words[:159]}…"
-
-
 def off(value: Array, other: Array) -> float:
     """The largest distance, relative to the largest magnitude of the other; infinity for another shape."""
     if value.shape != other.shape:
@@ -171,9 +149,9 @@ def _judge(backend: Backend[Any], result: Any, twin: Twin, spec: MLP, evidence: 
         evidence["layers"] = f"{layers} where there were {spec.layers}"
     if distance > RTOL or len(uses) != len(twin.places):
         return "changed"
-    places, sizes = partition(uses), [one.size for one in uses]
+    places = partition(uses)
     evidence["storages"] = _against(len(set(places)), len(set(twin.places)))
-    evidence["values"] = _against(_stored(sizes, places), _stored(twin.sizes, twin.places))
+    evidence["values"] = _against(_stored(uses), twin.values)
     for how, number in backend.counts(result).items():
         if number != twin.counts.get(how, number):
             evidence[how] = _against(number, twin.counts[how])
@@ -239,9 +217,9 @@ def _storages(backend: Backend[Any], model: Any) -> set[Hashable]:
     return {one.storage for one in backend.parameters(model)}
 
 
-def _stored(sizes: Sequence[int], places: Sequence[int]) -> int:
+def _stored(uses: Sequence[Parameter]) -> int:
     """The number of values, each storage once."""
-    return sum(sizes[place] for place in set(places))
+    return sum(one.size for one in unique(uses))
 
 
 def _speaks(category: type[Warning]) -> bool:

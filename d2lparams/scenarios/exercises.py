@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from d2lparams.interface import MLP, SGD, Backend, unique
-from d2lparams.scenarios.examination import built
-from d2lparams.scenarios.inputs import assign, batch, starting_values
+from d2lparams.interface import MLP, Backend, unique
+from d2lparams.scenarios.inputs import batch, built, starting_values
 from d2lparams.scenarios.registry import Observer, scenario
-from d2lparams.scenarios.tying import TIED, UNTIED
+from d2lparams.scenarios.training import MOMENTUM, TIED_TANH, UNTIED_TANH
 
 # NestMLP of section 6.1: two hidden layers in an inner model, and an output layer.
 NESTED = MLP(sizes=(20, 64, 32, 16), nested=True, dtype="float64")
-TIED_TANH = replace(TIED, activation="tanh")
-UNTIED_TANH = replace(UNTIED, activation="tanh")
-MOMENTUM = SGD(learning_rate=0.125, momentum=0.875)
 STEPS = 20
 
 
@@ -50,8 +45,7 @@ def training_record(backend: Backend[Any], observe: Observer) -> None:
     largest entry.
     """
     for name, spec in (("tied", TIED_TANH), ("untied", UNTIED_TANH)):
-        model = backend.mlp(spec)
-        assign(backend, model, starting_values(TIED_TANH))
+        model = built(backend, spec, starting_values(TIED_TANH))
         x, y = batch(spec, rows=32)
         trainer = backend.trainer(model, MOMENTUM)
         losses: list[float] = []
@@ -84,8 +78,7 @@ def what_sharing_saves(backend: Backend[Any], observe: Observer) -> None:
     """
     x, y = batch(TIED_TANH, rows=32)
     for name, spec, expected in (("tied", TIED_TANH, 121), ("untied", UNTIED_TANH, 193)):
-        model = backend.mlp(spec)
-        assign(backend, model, starting_values(TIED_TANH))
+        model = built(backend, spec, starting_values(TIED_TANH))
         stored = unique(backend.parameters(model))
         observe.invariant(f"values, {name}", sum(one.size for one in stored), expected=expected)
         observe.invariant(f"bytes, {name}", sum(one.nbytes for one in stored), expected=8 * expected)

@@ -36,10 +36,17 @@ def starting_values(spec: MLP) -> Values:
     return values
 
 
-def assign(backend: Backend[Any], model: Any, values: Values) -> None:
-    """Write all values into a model."""
-    for (layer, role), value in values.items():
+def built(backend: Backend[Any], spec: MLP, values: Values | None = None) -> Any:
+    """A model that starts from the given values; when none are given, from the starting values of its form."""
+    model = backend.mlp(spec)
+    for (layer, role), value in (starting_values(spec) if values is None else values).items():
         backend.assign(model, layer, role, value)
+    return model
+
+
+def values_of(backend: Backend[Any], model: Any) -> dict[str, Array]:
+    """Every use of every parameter, by layer and role, as an observation holds it."""
+    return {f"layer {one.layer} {one.role}": one.value for one in backend.parameters(model)}
 
 
 def batch(spec: MLP, rows: int) -> tuple[Array, Array]:

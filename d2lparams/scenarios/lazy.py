@@ -7,6 +7,7 @@ from typing import Any
 from d2lparams.interface import MLP, Backend
 from d2lparams.scenarios.inputs import batch
 from d2lparams.scenarios.registry import Observer, scenario
+from d2lparams.scenarios.sentences import sentence
 
 
 @scenario(section="6.4", title="Lazy shapes")
@@ -33,6 +34,5 @@ def _what_happens(backend: Backend[Any], model: Any) -> str:
     try:
         bias = backend.parameter(model, 1, "bias")
     except Exception as error:
-        sentence = " ".join(str(error).split()).split(". ")[0]
-        return f"{type(error).__name__}: {sentence}"
+        return sentence(error)
     return f"{bias.native_shape}"

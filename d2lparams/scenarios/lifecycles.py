@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from d2lparams.interface import MLP, SGD, Backend
-from d2lparams.scenarios.examination import RTOL, SILENT, built, examine, observe_twin
-from d2lparams.scenarios.inputs import batch
+from d2lparams.scenarios.examination import RTOL, SILENT, examine, observe_twin
+from d2lparams.scenarios.inputs import batch, built, values_of
 from d2lparams.scenarios.registry import Observer, scenario
 from d2lparams.scenarios.tying import ACROSS_DEPTHS, THREE_USES, TIED, TWO_TIES
 
 BY_MODULE = replace(TIED, activation="tanh", dtype="float32")
+BY_PARAMETER = replace(BY_MODULE, by="parameter")
 
 
 @scenario(section="6.2.2", title="Life cycles of a layer tied by module")
@@ -33,13 +34,13 @@ def life_cycles_by_parameter(backend: Backend[Any], observe: Observer) -> None:
 
     Two layer objects hold one weight and one bias. The outcomes are those of a layer tied by module.
     """
-    _live(backend, observe, replace(BY_MODULE, by="parameter"))
+    _live(backend, observe, BY_PARAMETER)
 
 
 @scenario(section="6.2.2", title="Life cycles of a shared weight with biases apart")
 def life_cycles_of_a_weight(backend: Backend[Any], observe: Observer) -> None:
     """Which ways keep two layers on the same weight when each has a bias of its own?"""
-    _live(backend, observe, replace(BY_MODULE, by="parameter", roles=("weight",)))
+    _live(backend, observe, replace(BY_PARAMETER, roles=("weight",)))
 
 
 @scenario(section="6.2.2", title="Life cycles of a layer used three times", full=True)
@@ -73,8 +74,7 @@ def _live(backend: Backend[Any], observe: Observer, spec: MLP) -> None:
         x, y = batch(spec, rows=8)
         observe.invariant("output, untouched", backend.forward(model, x), rtol=RTOL)
         backend.trainer(model, SGD(0.125)).step(x, y)
-        values = {f"layer {one.layer} {one.role}": one.value for one in backend.parameters(model)}
-        observe.invariant("parameters after a step, untouched", values, rtol=RTOL)
+        observe.invariant("parameters after a step, untouched", values_of(backend, model), rtol=RTOL)
         twin = observe_twin(backend, spec)
     for lifecycle in backend.lifecycles():
         with backend.fresh():

@@ -16,13 +16,11 @@ import numpy as np
 
 from d2lparams.interface import MLP, SGD, Adam, AdamW, Array, Backend, Optimizer, Trainer, Unsupported, unique
 from d2lparams.scenarios import formulas
-from d2lparams.scenarios.examination import built, first_sentence, sentence
-from d2lparams.scenarios.inputs import batch
+from d2lparams.scenarios.inputs import batch, built
 from d2lparams.scenarios.registry import Observer, scenario
-from d2lparams.scenarios.tying import TIED
+from d2lparams.scenarios.sentences import first_sentence, sentence
+from d2lparams.scenarios.training import MOMENTUM, TIED_TANH
 
-SPEC = replace(TIED, activation="tanh")
-MOMENTUM = SGD(learning_rate=0.125, momentum=0.875)
 DECAY = replace(MOMENTUM, weight_decay=0.125)
 ADAM = Adam(learning_rate=2**-7, beta1=0.875, beta2=1 - 2**-10, epsilon=0.125)
 # One weight and one bias, whose gradients for x = 1 are both as large as the target is small.
@@ -36,10 +34,10 @@ def optimizer_state(backend: Backend[Any], observe: Observer) -> None:
 
     The tied net has 121 values: momentum keeps as many numbers beside them, Adam twice as many.
     """
-    x, y = batch(SPEC, rows=8)
+    x, y = batch(TIED_TANH, rows=8)
     rules: tuple[tuple[str, Optimizer, int], ...] = (("momentum", MOMENTUM, 121), ("Adam", ADAM, 242))
     for name, rule, expected in rules:
-        trainer = backend.trainer(built(backend, SPEC), rule)
+        trainer = backend.trainer(built(backend, TIED_TANH), rule)
         trainer.step(x, y)
         slots = trainer.slots()
         observe.invariant(
@@ -55,8 +53,8 @@ def counted_once(backend: Backend[Any], observe: Observer) -> None:
     By definition both sum over the parameters that there are, not over their uses; within 1e-12, in float64
     (1e-6 for the norm, which some frameworks compute in float32).
     """
-    optimizers, model = backend.optimizers(), built(backend, SPEC)
-    x, y = batch(SPEC, rows=8)
+    optimizers, model = backend.optimizers(), built(backend, TIED_TANH)
+    x, y = batch(TIED_TANH, rows=8)
     gradients, parameters = backend.gradients(model, x, y), unique(backend.parameters(model))
     squares = sum(float(np.sum(gradients[one.layer, one.role] ** 2)) for one in parameters)
     how, norm = optimizers.global_norm(model, x, y)
@@ -73,8 +71,8 @@ def counted_once(backend: Backend[Any], observe: Observer) -> None:
 def handed_over_twice(backend: Backend[Any], observe: Observer) -> None:
     """What if the optimizer is given one parameter for each use: does it step a tied one twice, or refuse?"""
     optimizers = backend.optimizers()
-    once, model = built(backend, SPEC), built(backend, SPEC)
-    x, y = batch(SPEC, rows=8)
+    once, model = built(backend, TIED_TANH), built(backend, TIED_TANH)
+    x, y = batch(TIED_TANH, rows=8)
     start = backend.parameter(model, 1, "weight").value
     backend.trainer(once, SGD(0.125)).step(x, y)
     expected = backend.parameter(once, 1, "weight").value - start
@@ -114,10 +112,7 @@ def adam_at_a_tiny_gradient(backend: Backend[Any], observe: Observer) -> None:
     chosen = float(next(default[key] for key in ("eps", "epsilon") if key in default))
     for name, epsilon in (("the default epsilon", chosen), ("an epsilon of 1e-8", 1e-8)):
         rule = Adam(learning_rate=0.125, epsilon=epsilon)
-        model = backend.mlp(SMALLEST)
-        for role in ("weight", "bias"):
-            shape = backend.parameter(model, 0, role).shape
-            backend.assign(model, 0, role, np.zeros(shape))
+        model = built(backend, SMALLEST, {(0, "weight"): np.zeros((1, 1)), (0, "bias"): np.zeros(1)})
         x, y = np.ones((1, 1)), np.full((1, 1), -TINY / 2)
         backend.trainer(model, rule).step(x, y)
         step = -backend.parameter(model, 0, "bias").value
@@ -142,8 +137,8 @@ def weight_decay(backend: Backend[Any], observe: Observer) -> None:
     _observe_form(observe, "SGD's decay is", formulas.follows(value, forms, start))
 
     rule = AdamW(ADAM.learning_rate, ADAM.beta1, ADAM.beta2, ADAM.epsilon, weight_decay=0.125)
-    model = built(backend, SPEC)
-    x, y = batch(SPEC, rows=8)
+    model = built(backend, TIED_TANH)
+    x, y = batch(TIED_TANH, rows=8)
     gradient = backend.gradients(model, x, y)[1, "weight"]
     try:
         backend.trainer(model, rule).step(x, y)
@@ -173,11 +168,11 @@ def learning_rate_change(backend: Backend[Any], observe: Observer) -> None:
 @scenario(section="12.5", title="A step that is told the batch size")
 def step_and_batch_size(backend: Backend[Any], observe: Observer) -> None:
     """Does a step divide the gradient by a batch size that it is told, though the loss is a mean already?"""
-    x, y = batch(SPEC, rows=8)
+    x, y = batch(TIED_TANH, rows=8)
     moved = []
     try:
         for size in (1, 8):
-            model = built(backend, SPEC)
+            model = built(backend, TIED_TANH)
             start = backend.parameter(model, 1, "weight").value
             backend.optimizers().scaled(model, SGD(0.125), size).step(x, y)
             moved.append(backend.parameter(model, 1, "weight").value - start)
@@ -192,8 +187,8 @@ def _two_steps(
     backend: Backend[Any], rule: SGD, rates: Sequence[float] = ()
 ) -> tuple[Array, list[Array], Array]:
     """The shared weight before two steps, its gradient at each of them, and the weight afterwards."""
-    model = built(backend, SPEC)
-    x, y = batch(SPEC, rows=8)
+    model = built(backend, TIED_TANH)
+    x, y = batch(TIED_TANH, rows=8)
     start, gradients = backend.parameter(model, 1, "weight").value, []
     trainer: Trainer = backend.trainer(model, rule)
     for index in range(2):

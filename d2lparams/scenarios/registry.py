@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2lparams.interface import Backend
-from d2lparams.results import Kind, Observation, jsonable
+from d2lparams.results import Kind, Observation, Outcome, jsonable
 
 Function = Callable[[Backend[Any], "Observer"], None]
 
@@ -79,8 +79,7 @@ class Observer:
             evidence: what was seen, by what was looked at.
             script: a program in the framework alone that shows it.
         """
-        value = {"outcome": outcome, "how": how, "evidence": dict(evidence), "script": script}
-        self._take("outcome", name, value, None, 0.0)
+        self._take("outcome", name, vars(Outcome(outcome, how, dict(evidence), script)), None, 0.0)
 
     def _take(self, kind: Kind, name: str, value: Any, expected: Any, rtol: float) -> None:
         if name in self._names:

@@ -13,11 +13,12 @@ import numpy as np
 
 from d2lparams.interface import SGD, Adam, Backend
 from d2lparams.scenarios.formulas import first_step, follows
-from d2lparams.scenarios.inputs import assign, batch, starting_values
+from d2lparams.scenarios.inputs import batch, built, starting_values, values_of
 from d2lparams.scenarios.registry import Observer, scenario
-from d2lparams.scenarios.tying import TIED
+from d2lparams.scenarios.tying import TIED, UNTIED
 
 TIED_TANH = replace(TIED, activation="tanh")
+UNTIED_TANH = replace(UNTIED, activation="tanh")
 MOMENTUM = SGD(learning_rate=0.125, momentum=0.875)
 # An epsilon too small to matter, and one too large to overlook.
 ADAM = Adam(learning_rate=2**-7, beta1=0.875, beta2=1 - 2**-10, epsilon=2**-40)
@@ -32,15 +33,14 @@ def train_step(backend: Backend[Any], observe: Observer) -> None:
     1e-16 per operation, some thirty operations deep, carried along a hundred times without growing. The rule
     is v = momentum v + g, w = w - learning rate v.
     """
-    model = backend.mlp(TIED_TANH)
-    assign(backend, model, starting_values(TIED_TANH))
+    model = built(backend, TIED_TANH)
     x, y = batch(TIED_TANH, rows=32)
     trainer = backend.trainer(model, MOMENTUM)
     losses = [trainer.step(x, y)]
     observe.invariant("loss before the first step", losses[0], rtol=1e-12)
-    observe.invariant("parameters after 1 step", _values(backend, model), rtol=1e-12)
+    observe.invariant("parameters after 1 step", values_of(backend, model), rtol=1e-12)
     losses += [trainer.step(x, y) for _ in range(99)]
-    observe.invariant("parameters after 100 steps", _values(backend, model), rtol=1e-11)
+    observe.invariant("parameters after 100 steps", values_of(backend, model), rtol=1e-11)
     observe.invariant("loss before the 100th step", losses[-1], rtol=1e-11)
     one, two = (backend.parameter(model, layer, "weight") for layer in (1, 2))
     still = one.storage == two.storage and np.array_equal(one.value, two.value)
@@ -57,24 +57,17 @@ def adam_steps(backend: Backend[Any], observe: Observer) -> None:
     before (the variant at the end of their section 2), which makes it 32 times larger here.
     """
     x, y = batch(TIED_TANH, rows=32)
-    model = backend.mlp(TIED_TANH)
-    assign(backend, model, starting_values(TIED_TANH))
+    model = built(backend, TIED_TANH)
     trainer = backend.trainer(model, ADAM)
     trainer.step(x, y)
-    observe.invariant("parameters after 1 step", _values(backend, model), rtol=1e-6)
+    observe.invariant("parameters after 1 step", values_of(backend, model), rtol=1e-6)
     for _ in range(9):
         trainer.step(x, y)
-    observe.invariant("parameters after 10 steps", _values(backend, model), rtol=1e-6)
+    observe.invariant("parameters after 10 steps", values_of(backend, model), rtol=1e-6)
 
-    model, values = backend.mlp(TIED_TANH), starting_values(TIED_TANH)
-    assign(backend, model, values)
+    model, values = built(backend, TIED_TANH), starting_values(TIED_TANH)
     gradient = backend.gradients(model, x, y)[1, "weight"]
     backend.trainer(model, ADAM_LARGE_EPSILON).step(x, y)
     step = values[1, "weight"] - backend.parameter(model, 1, "weight").value
     steps = first_step(gradient, ADAM_LARGE_EPSILON)
     observe.trait("epsilon is added", follows(step, steps, np.zeros_like(step)))
-
-
-def _values(backend: Backend[Any], model: Any) -> dict[str, Any]:
-    """Every use of every parameter, by layer and role."""
-    return {f"layer {one.layer} {one.role}": one.value for one in backend.parameters(model)}

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from d2lparams.interface import MLP, ROLES, Backend, DType, Parameter, unique
-from d2lparams.scenarios.inputs import assign, batch, starting_values
+from d2lparams.interface import MLP, ROLES, Backend, DType, partition, unique
+from d2lparams.scenarios.inputs import batch, built, starting_values
 from d2lparams.scenarios.registry import Observer, scenario
 
 # The section's network with a shared layer: dense layers 1 and 2 are the same.
@@ -34,9 +34,7 @@ def tied_by_construction(backend: Backend[Any], observe: Observer) -> None:
 
     The shared layer is written through its first use and read through its second.
     """
-    model = backend.mlp(TIED)
-    assign(backend, model, starting_values(TIED))
-    _observe_tie(backend, observe, model)
+    _observe_tie(backend, observe, built(backend, TIED))
 
 
 @scenario(section="6.2.2", title="Tied afterwards")
@@ -45,8 +43,7 @@ def tied_afterwards(backend: Backend[Any], observe: Observer) -> None:
 
     Some frameworks put the shared layer into the place of the other, some only let a new model be built.
     """
-    untied = backend.mlp(UNTIED)
-    assign(backend, untied, starting_values(UNTIED))
+    untied = built(backend, UNTIED)
     model = backend.tie(untied, 2, to=1)
     observe.trait("what it takes", backend.tying["module"])
     observe.trait("the model", _what_became(backend, untied, model))
@@ -57,8 +54,7 @@ def tied_afterwards(backend: Backend[Any], observe: Observer) -> None:
 def tied_by_parameter(backend: Backend[Any], observe: Observer) -> None:
     """Can two layer objects hold one weight and one bias, from the start or in a model already built?"""
     _observe_sharing(backend, observe, BY_PARAMETER)
-    untied = backend.mlp(replace(BY_PARAMETER, tied=()))
-    assign(backend, untied, starting_values(UNTIED))
+    untied = built(backend, replace(BY_PARAMETER, tied=()), starting_values(UNTIED))
     afterwards = backend.tie(untied, 2, to=1, by="parameter")
     observe.trait("what it takes afterwards", backend.tying["parameter"])
     observe.invariant(
@@ -100,9 +96,8 @@ def tied_gradients_add_up(backend: Backend[Any], observe: Observer) -> None:
     precisions: tuple[tuple[DType, float], ...] = (("float64", 1e-12), ("float32", 1e-5))
     for dtype, rtol in precisions:
         tied, untied = (replace(spec, activation="tanh", dtype=dtype) for spec in (TIED, UNTIED))
-        shared, separate = backend.mlp(tied), backend.mlp(untied)
-        for model in (shared, separate):
-            assign(backend, model, starting_values(tied))
+        values = starting_values(tied)
+        shared, separate = (built(backend, spec, values) for spec in (tied, untied))
         data = batch(tied, rows=6)
         together, alone = backend.gradients(shared, *data), backend.gradients(separate, *data)
         for role in ROLES:
@@ -114,20 +109,13 @@ def tied_gradients_add_up(backend: Backend[Any], observe: Observer) -> None:
             )
 
 
-def partition(parameters: Sequence[Parameter]) -> list[int]:
-    """For every use, the place of the first use of the same storage."""
-    storages = [one.storage for one in parameters]
-    return [storages.index(storage) for storage in storages]
-
-
 def _observe_sharing(backend: Backend[Any], observe: Observer, spec: MLP) -> None:
     """What is to be seen of ties of any form: uses and storages, a write through the last use, the gradients.
 
     A shared parameter's gradient is held against the sum of those that its uses have in an untied model with
     the same values. Within 1e-12 of the largest entry, as for two uses.
     """
-    model, values = backend.mlp(spec), starting_values(spec)
-    assign(backend, model, values)
+    model, values = built(backend, spec), starting_values(spec)
     uses = backend.parameters(model)
     x, y = batch(spec, rows=6)
     observe.trait("names of the uses", [one.native_name for one in uses if one.role == "weight"])
@@ -140,8 +128,7 @@ def _observe_sharing(backend: Backend[Any], observe: Observer, spec: MLP) -> Non
     observe.invariant("unique values", sum(one.size for one in unique(uses)), expected=_unique_values(spec))
     observe.invariant("output", backend.forward(model, x), rtol=1e-12)
 
-    separate = backend.mlp(replace(spec, tied=(), by="module", roles=ROLES))
-    assign(backend, separate, values)
+    separate = built(backend, replace(spec, tied=(), by="module", roles=ROLES), values)
     together, alone = backend.gradients(model, x, y), backend.gradients(separate, x, y)
     for group in spec.tied:
         for role in spec.roles:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from d2lparams.scenarios.checkpoints import UNTIED
-from d2lparams.scenarios.examination import built
-from d2lparams.scenarios.inputs import starting_values
+from d2lparams.scenarios.inputs import built, starting_values
 
 
 @pytest.fixture

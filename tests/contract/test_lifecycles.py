@@ -10,14 +10,13 @@ import pytest
 
 from d2lparams.interface import MLP, ROLES, Lifecycle, Unsupported
 from d2lparams.scenarios import scenarios
-from d2lparams.scenarios.examination import SILENT, built, examine
-from d2lparams.scenarios.inputs import assign, starting_values
-from d2lparams.scenarios.lifecycles import BY_MODULE
+from d2lparams.scenarios.examination import SILENT, examine
+from d2lparams.scenarios.inputs import built, starting_values
+from d2lparams.scenarios.lifecycles import BY_MODULE, BY_PARAMETER
 from d2lparams.scenarios.tying import ACROSS_DEPTHS, THREE_USES, TWO_TIES
 from d2lparams.worker import execute
 
 WORDS = {"kept", "broken", "changed", "corrupted", "refused"}
-BY_PARAMETER = replace(BY_MODULE, by="parameter")
 FORMS = {
     "by module": BY_MODULE,
     "by parameter": BY_PARAMETER,
@@ -55,9 +54,7 @@ def copy_of(backend, spec):
 
 def untied_copy(backend, spec):
     def apply(net, again, x):
-        model = backend.mlp(replace(spec, tied=(), by="module", roles=ROLES))
-        assign(backend, model, starting_values(spec))
-        return model
+        return built(backend, replace(spec, tied=(), by="module", roles=ROLES), starting_values(spec))
 
     return apply
 

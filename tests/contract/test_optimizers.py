@@ -55,10 +55,10 @@ def test_adamw_takes_decay_from_the_weight_beside_the_step(pair, near):
 def test_decay_pulls_the_weights_towards_zero(pair):
     models, plain = pair(TIED), pair(TIED)
     x, y = models.batch()
+    start = models.backend.parameter(models.model, 1, "weight").value
     models.backend.trainer(models.model, SGD(0.125, weight_decay=0.5)).step(x, y)
     plain.backend.trainer(plain.model, SGD(0.125)).step(x, y)
     weight, without = (one.backend.parameter(one.model, 1, "weight").value for one in (models, plain))
-    start = pair(TIED).backend.parameter(pair(TIED).model, 1, "weight").value
     np.testing.assert_allclose(weight - without, -0.125 * 0.5 * start, rtol=1e-6, atol=1e-9)
 
 
