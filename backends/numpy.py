@@ -33,6 +33,7 @@ from d2lparams.interface import (
     Array,
     Backend,
     By,
+    Carrier,
     Gradient,
     Layers,
     Optimizer,
@@ -172,6 +173,12 @@ class NumpyBackend(Backend[Network]):
         from backends.layers.numpy import NumpyLayers
 
         return NumpyLayers()
+
+    def carrier(self) -> Carrier[Network]:
+        """Of dense layers."""
+        from backends.carriers.numpy import NumpyCarrier
+
+        return NumpyCarrier(_activations, _loss_and_gradients)
 
     def _trainer(self, model: Network, optimizer: Optimizer) -> Trainer:
         return _Trainer(model, self.parameters(model), optimizer)

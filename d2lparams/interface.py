@@ -22,8 +22,33 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from d2lparams import checks
+from d2lparams.carrying import (
+    Carrier,
+    NativeArray,
+    NativeLayer,
+    Step,
+    Structure,
+    UnknownLayer,
+    export_from,
+    load_into,
+    probe,
+    seen_flattening,
+)
 from d2lparams.checks import Array
-from d2lparams.models import MLP, ROLES, Activation, By, DType, Layer, LayerKind, Role
+from d2lparams.conventions import (
+    Convention,
+    Conventions,
+    Flattened,
+    Held,
+    Kind,
+    axes_in_words,
+    to_canonical,
+    to_native,
+    with_summed_biases,
+    with_two_biases,
+)
+from d2lparams.models import MLP, ROLES, Activation, By, DType, Example, Layer, LayerKind, Role
+from d2lparams.parameter_set import ParameterSet
 from d2lparams.parameters import Gradient, Parameter, partition, unique
 from d2lparams.programs import program, source_of, ties_in_words
 from d2lparams.subjects import Claim, Format, Layers, Lifecycle, Part
@@ -39,27 +64,47 @@ __all__ = [
     "Array",
     "Backend",
     "By",
+    "Carrier",
     "Claim",
+    "Convention",
+    "Conventions",
     "DType",
+    "Example",
+    "Flattened",
     "Format",
     "Gradient",
+    "Held",
+    "Kind",
     "Layer",
     "LayerKind",
     "Layers",
     "Lifecycle",
+    "NativeArray",
+    "NativeLayer",
     "Optimizer",
     "Optimizers",
     "Parameter",
+    "ParameterSet",
     "Part",
     "Role",
+    "Step",
+    "Structure",
     "Trainer",
+    "UnknownLayer",
     "Unsupported",
+    "axes_in_words",
     "needs",
     "partition",
+    "probe",
     "program",
+    "seen_flattening",
     "source_of",
     "ties_in_words",
+    "to_canonical",
+    "to_native",
     "unique",
+    "with_summed_biases",
+    "with_two_biases",
 ]
 
 Model = TypeVar("Model")
@@ -216,6 +261,69 @@ class Backend(ABC, Generic[Model]):
         """A clean slate for one scenario: names that the framework counts globally start again at zero."""
         return nullcontext()
 
+    # -- carry ---------------------------------------------------------------------------------------------
+
+    def export(self, model: Model, x: Any = None, *, copy: bool = True) -> ParameterSet:
+        """The values of any native model of layers that the harness knows, in a form of no framework.
+
+        Args:
+            model: the framework's own, not only one that was built here.
+            x: an example input, as the model takes it. With it the model is run once and its layers are seen in
+                order of application; without it they are listed in that order where a container of the
+                framework's own says so, and else in order of registration.
+            copy: False gives views of the model's own memory where the orientation allows it; `shared` of the
+                set says which. The framework owns that memory and writes it when the model is trained; the
+                views are read-only, and keep it alive.
+
+        Raises:
+            UnknownLayer: when a layer has parameters and is none of those that are known, or two layers share
+                one in a way that has no neutral form.
+            ValueError: when the model cannot be looked into without an example input.
+            Unsupported: when the backend carries no parameters.
+        """
+        return export_from(self.carrier(), model, x, origin=self.name, copy=copy)
+
+    def load(
+        self,
+        model: Model,
+        parameters: ParameterSet,
+        x: Any = None,
+        *,
+        mapping: Mapping[str, str] | None = None,
+        untie: bool = False,
+        settings: bool = True,
+    ) -> Model:
+        """Write a set's values into a native model; everything is checked before anything is written.
+
+        Layers find each other by kind and shape, then by path, then by order of application.
+
+        Args:
+            model: the framework's own; it is changed, and returned.
+            parameters: the values, exported from any framework.
+            x: as for `export`.
+            mapping: from paths of layers of this model to paths of layers of the set, where nothing decides.
+            untie: let two places of the model, each with a storage of its own, take a value that is one storage
+                in the set.
+            settings: whether a layer's settings, such as epsilon, must be those that the set was made with.
+
+        Raises:
+            MatchError: when the layers do not fit, or when more than one way is possible.
+            LoadError: when a tie, a dtype or a setting does not fit.
+            UnknownLayer: as for `export`.
+            ValueError: when the model cannot be looked into without an example input.
+            Unsupported: when the backend carries no parameters.
+        """
+        load_into(self.carrier(), model, parameters, x, mapping=mapping, untie=untie, settings=settings)
+        return model
+
+    def conventions(self) -> Conventions:
+        """How the framework keeps the arrays of each kind of layer; `conventions.table` makes it readable.
+
+        Raises:
+            Unsupported: when the backend carries no parameters.
+        """
+        return self.carrier().conventions
+
     # -- what the framework has besides --------------------------------------------------------------------
 
     def lifecycles(self) -> Sequence[Lifecycle[Model]]:
@@ -255,6 +363,24 @@ class Backend(ABC, Generic[Model]):
             Unsupported: when the backend has dense layers only.
         """
         raise Unsupported("this backend has dense layers only")
+
+    def carrier(self) -> Carrier[Any]:
+        """What carries parameters out of native models and into them.
+
+        Raises:
+            Unsupported: when the backend carries no parameters.
+        """
+        raise Unsupported("this backend does not carry parameters out of its models")
+
+    def example(self, example: Example) -> Any:
+        """One of the models that transfers are shown on, built as a user of the framework builds it.
+
+        Raises:
+            Unsupported: when the framework cannot build it.
+        """
+        if example.mlp is not None:
+            return self.mlp(example.mlp)
+        raise Unsupported(f"this backend builds no {example.name}")
 
     def claims(self) -> Sequence[Claim]:
         """What the book says about this framework."""

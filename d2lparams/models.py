@@ -1,4 +1,4 @@
-"""What a backend is asked to build: a multilayer perceptron with its ties, or one layer of another kind.
+"""What a backend is asked to build: a multilayer perceptron with its ties, one layer, or an example to carry.
 
 Plain descriptions, checked when they are made. Imports the standard library and NumPy only: this module runs
 inside every framework's environment.
@@ -6,7 +6,7 @@ inside every framework's environment.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from d2lparams import checks
@@ -103,3 +103,57 @@ class Layer:
     kernel: tuple[int, int] = (3, 3)
     epsilon: float | None = None
     dtype: DType = "float32"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A model that parameters are carried out of and into. Every one is float32, and takes no settings.
+
+    Attributes:
+        name: what it is asked for by.
+        title: what it is, in one line.
+        inputs: the shape of one input, canonical: channels first.
+        tokens: the size of the vocabulary, where inputs are whole numbers below it; 0 where they are not.
+        kind: of the layer that takes the input.
+        mlp: what to build, where it is a multilayer perceptron.
+    """
+
+    name: str
+    title: str
+    inputs: tuple[int, ...]
+    kind: Literal["dense", "conv2d", "lstm", "embedding"]
+    tokens: int = 0
+    mlp: MLP | None = None
+
+
+_PLAIN = MLP(sizes=(4, 8, 8, 8, 1), activation="tanh")
+
+EXAMPLES = {
+    one.name: one
+    for one in (
+        Example("mlp", "a multilayer perceptron 4-8-8-8-1", (4,), "dense", mlp=_PLAIN),
+        Example(
+            "tied-mlp",
+            "the same with its second and third layer tied",
+            (4,),
+            "dense",
+            mlp=replace(_PLAIN, tied=((1, 2),)),
+        ),
+        # Convolution 1 to 6 (5x5, padded by 2), sigmoid, average pooling 2x2; convolution 6 to 16 (5x5, not
+        # padded), sigmoid, average pooling 2x2; flattened as the framework does it; dense 64-12-10-4, sigmoids
+        # between. Section 7.6 of the book, on smaller images.
+        Example("lenet", "a small LeNet: two convolutions, three dense layers", (1, 16, 16), "conv2d"),
+        # LSTM 4 to 8, and a dense layer 8 to 3 on every step: (n, 5, 4) to (n, 5, 3).
+        Example("lstm", "an LSTM 4-8 and a dense layer 8-3 on every step", (5, 4), "lstm"),
+        # Embedding 11 x 6, LSTM 6 to 6, and logits over the vocabulary by the embedding's matrix, without bias:
+        # (n, 5) whole numbers to (n, 5, 11).
+        Example(
+            "language-model",
+            "an embedding, an LSTM, and logits by the embedding's own matrix",
+            (5,),
+            "embedding",
+            tokens=11,
+        ),
+    )
+}
+"""The models that transfers are shown on, by name."""

@@ -9,6 +9,7 @@ POSIX only: process groups, and pipes in `selectors`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import selectors
 import signal
@@ -19,6 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -96,7 +98,24 @@ class Crashed(Exception):
     """The worker ended before it said so, or said what is no event."""
 
 
-def command(python: Path, column: Column, names: Sequence[str], scenario_file: Path | None = None) -> list[str]:
+@dataclass(frozen=True)
+class Task:
+    """What a run asks of its workers beside the scenarios' names.
+
+    Attributes:
+        scenario_file: a file of scenarios to take instead of the program's own.
+        stage: which stage of the scenarios to run.
+        folder: one that all columns of the run see.
+        given: what scenarios are given, by name.
+    """
+
+    scenario_file: Path | None = None
+    stage: int = 0
+    folder: Path | None = None
+    given: Mapping[str, str] = field(default_factory=dict)
+
+
+def command(python: Path, column: Column, names: Sequence[str], task: Task = Task()) -> list[str]:
     """What starts a worker that runs the named scenarios on a column."""
     adapter = column.adapter
     ours = adapter.path.parent == BACKENDS
@@ -109,7 +128,11 @@ def command(python: Path, column: Column, names: Sequence[str], scenario_file: P
         f"--adapter={f'backends.{adapter.name}' if ours else adapter.path}",
         f"--backend={adapter.class_name}",
         *(f"--distribution={name}" for name in adapter.distributions),
-        *([f"--scenarios={scenario_file}"] if scenario_file else []),
+        *([f"--scenarios={task.scenario_file}"] if task.scenario_file else []),
+        *([f"--stage={task.stage}"] if task.stage else []),
+        *([f"--folder={task.folder}"] if task.folder else []),
+        f"--column={column.name}",
+        *([f"--given={json.dumps(dict(task.given))}"] if task.given else []),
         "--",
         *names,
     ]

@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import datetime
@@ -22,7 +23,7 @@ from pathlib import Path
 from d2lparams import environments
 from d2lparams.columns import Column
 from d2lparams.history import longest_first, remember
-from d2lparams.process import TICK
+from d2lparams.process import TICK, Task
 from d2lparams.results import Failure, Run, ScenarioResult
 from d2lparams.scenarios import Scenario
 from d2lparams.watcher import INTERRUPTED, Event, blank_run, run_column
@@ -60,6 +61,8 @@ def run(
     on_event: Callable[[Event], None] | None = None,
     logs: Path | None = None,
     scenario_file: Path | None = None,
+    takes_part: Sequence[Collection[str]] | None = None,
+    given: Mapping[str, str] | None = None,
     heed: Sequence[signal.Signals] = (signal.SIGINT,),
 ) -> list[Run]:
     """Run scenarios on columns, the columns at the same time, those that took longest before first.
@@ -77,6 +80,8 @@ def run(
         on_event: is told of progress, one call at a time, not always from the same thread.
         logs: the folder for the logs, one file per column; by default a new one beside the environments.
         scenario_file: a file of scenarios that workers take instead of the program's own.
+        takes_part: for each stage of the scenarios, the names of the columns that run it; None: all do.
+        given: what scenarios find in `Observer.given`, by name.
         heed: the signals that end a run early, where they are not ignored.
 
     Returns:
@@ -89,44 +94,128 @@ def run(
     logs = _new_log_folder() if logs is None else logs
     logs.mkdir(parents=True, exist_ok=True)
     blank = [ScenarioResult(one.name, one.section, one.title) for one in scenarios]
-    stop = threading.Event()
+    stages = {one.name: one.stages for one in scenarios}
+    last = max(stages.values(), default=1)
     tell = _one_at_a_time(on_event)
-    work = partial(run_column, timeout=timeout, offline=offline, rebuild=rebuild, scenario_file=scenario_file)
+    work = partial(run_column, timeout=timeout, offline=offline)
+    runs: dict[str, Run] = {}
+    with _interrupts(heed) as interrupted, _exchange(last) as folder:
+        for stage in range(last):
+            todo = [
+                (column, cells)
+                for column in columns
+                if takes_part is None or column.name in takes_part[stage]
+                if (cells := _due(runs.get(column.name), blank, stages, stage)) or stage == 0
+            ]
+            task = Task(scenario_file, stage, folder, given or {})
+            # A column that has more to do has not ended yet.
+            more = {name for name, number in stages.items() if number > stage + 1}
+            ended = _run_stage(
+                todo,
+                partial(work, rebuild=rebuild and stage == 0, task=task),
+                logs=logs,
+                jobs=jobs,
+                executor=executor,
+                tell=tell,
+                tell_end=partial(_tell_end, tell, more),
+                interrupted=interrupted,
+            )
+            for name, run in ended.items():
+                runs[name] = _joined(runs[name], run) if name in runs else run
+            if interrupted():
+                break
+    in_order = [runs.get(column.name) or blank_run(column, blank) for column in columns]
+    if interrupted():
+        raise Interrupted(in_order, interrupted())
+    remember(columns, in_order)
+    return in_order
+
+
+def _run_stage(
+    todo: Sequence[tuple[Column, Sequence[ScenarioResult]]],
+    work: Callable[..., Run],
+    *,
+    logs: Path,
+    jobs: int | None,
+    executor: Executor | None,
+    tell: Callable[[Event], None],
+    tell_end: Callable[[Run], None],
+    interrupted: Callable[[], int],
+) -> dict[str, Run]:
+    """One stage of the scenarios on the columns that have something to do in it; the runs, by column."""
+    stop = threading.Event()
     own = None
     if executor is None:
         at_once = usable_cores() if jobs is None else jobs
         executor = own = ThreadPoolExecutor(at_once, "column")
         # Frameworks take all cores for themselves. Side by side they would wait for each other's threads.
-        threads = max(usable_cores() // max(min(at_once, len(columns)), 1), 1)
+        threads = max(usable_cores() // max(min(at_once, len(todo)), 1), 1)
         # What cannot be pickled goes only where nothing has to be.
         work = partial(work, threads=threads, on_event=tell, stop=stop)
     runs: dict[str, Run] = {}
     try:
-        with _interrupts(heed) as interrupted:
-            order = longest_first(columns)
-            futures = {executor.submit(work, one, blank, log=logs / f"{one.name}.log"): one for one in order}
-            while futures:
-                done, _ = wait(futures, timeout=TICK, return_when=FIRST_COMPLETED)
-                if interrupted():
-                    stop.set()
-                    for future in futures:
-                        future.cancel()
-                    # Our own threads heed `stop` and will be done in a moment; nobody else can be told.
-                    done = done if own else set(futures)
-                for future in done:
-                    column = futures.pop(future)
-                    runs[column.name] = _outcome(future, column, blank)
-                    tell(_finished(runs[column.name]))
+        cells = {column.name: blank for column, blank in todo}
+        futures = {
+            executor.submit(work, one, cells[one.name], log=logs / f"{one.name}.log"): one
+            for one in longest_first([column for column, _ in todo])
+        }
+        while futures:
+            done, _ = wait(futures, timeout=TICK, return_when=FIRST_COMPLETED)
+            if interrupted():
+                stop.set()
+                for future in futures:
+                    future.cancel()
+                # Our own threads heed `stop` and will be done in a moment; nobody else can be told.
+                done = done if own else set(futures)
+            for future in done:
+                column = futures.pop(future)
+                runs[column.name] = _outcome(future, column, cells[column.name])
+                tell_end(runs[column.name])
     finally:
         # For when `on_event` raises, too: then the columns that still run are nobody's.
         stop.set()
         if own is not None:
             own.shutdown(cancel_futures=True)
-    in_order = [runs[column.name] for column in columns]
-    if interrupted():
-        raise Interrupted(in_order, interrupted())
-    remember(columns, in_order)
-    return in_order
+    return runs
+
+
+@contextmanager
+def _exchange(stages: int) -> Iterator[Path | None]:
+    """A folder in which one stage leaves what the next one finds; none where there is one stage only."""
+    if stages == 1:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="d2lparams-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _due(
+    run: Run | None, blank: Sequence[ScenarioResult], stages: Mapping[str, int], stage: int
+) -> list[ScenarioResult]:
+    """What a column has to do in a stage: the scenarios that have one more and went well so far, as blanks."""
+    well = {cell.name for cell in run.scenarios if cell.status == "ok"} if run else {one.name for one in blank}
+    return [one for one in blank if stages[one.name] > stage and one.name in well]
+
+
+def _tell_end(tell: Callable[[Event], None], more: Collection[str], run: Run) -> None:
+    """Tell of a column that has ended a stage, unless one of its scenarios has another one."""
+    if not any(cell.status == "ok" and cell.name in more for cell in run.scenarios):
+        tell(_finished(run))
+
+
+def _joined(before: Run, after: Run) -> Run:
+    """A column's run with what a later stage saw added to it; what went wrong first is its status."""
+    cells = {cell.name: cell for cell in after.scenarios}
+    for cell in before.scenarios:
+        if cell.name in cells:
+            later = cells[cell.name]
+            cell.observations += later.observations
+            cell.seconds += later.seconds
+            cell.status, cell.error = later.status, later.error
+    before.seconds += after.seconds
+    if before.status == "ok":
+        before.status, before.error = after.status, after.error
+    return before
 
 
 def usable_cores() -> int:

@@ -24,6 +24,7 @@ from d2lparams.process import (
     Ready,
     Started,
     Stopped,
+    Task,
     TimedOut,
     Worker,
     command,
@@ -68,7 +69,7 @@ def run_column(
     offline: bool = False,
     rebuild: bool = False,
     threads: int | None = None,
-    scenario_file: Path | None = None,
+    task: Task = Task(),
     on_event: Callable[[Event], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Run:
@@ -84,12 +85,12 @@ def run_column(
         offline: build no environment from anything but what is on this machine.
         rebuild: build the environment anew when it is there already.
         threads: how many the worker computes with, where nobody says otherwise.
-        scenario_file: as for `run`.
+        task: what is asked of its workers beside the scenarios.
         on_event: as for `run`.
         stop: when it is set, the worker is killed and what has not ended is not run.
     """
     watched = _Column(column, scenarios, log, timeout, threads, on_event, stop)
-    return watched.run(offline, rebuild, scenario_file)
+    return watched.run(offline, rebuild, task)
 
 
 class _Column:
@@ -117,7 +118,7 @@ class _Column:
         self._ready = False
         self._turn = 0.0  # when the worker was started, or last began or ended a scenario
 
-    def run(self, offline: bool, rebuild: bool, scenario_file: Path | None) -> Run:
+    def run(self, offline: bool, rebuild: bool, task: Task) -> Run:
         """Everything; see `run_column`."""
         result, began = self._result, self._began
         try:
@@ -130,7 +131,7 @@ class _Column:
             while self._pending:
                 self._tell("starting")
                 names = [cell.name for cell in self._pending]
-                arguments = command(environment.python, self._column, names, scenario_file)
+                arguments = command(environment.python, self._column, names, task)
                 environ = {
                     name: value.format(environment=environment.path)
                     for name, value in self._column.adapter.environ.items()

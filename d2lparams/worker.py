@@ -56,6 +56,7 @@ def execute(
     emit: Callable[[Observation], None] | None = None,
     *,
     catch: type[BaseException] = Exception,
+    **place: Any,
 ) -> ScenarioResult:
     """Run one scenario on a backend, in this process.
 
@@ -65,6 +66,7 @@ def execute(
         emit: is told each observation as soon as it is made; what it raises fails the scenario.
         catch: what counts as the scenario's failure. An interrupt or an exit is not one by default, for in a
             process with a keyboard it is the user's.
+        place: where in a run this is, as `Observer` takes it: stage, folder, column, given.
     """
     result = ScenarioResult(scenario.name, scenario.section, scenario.title, status="ok")
 
@@ -76,7 +78,7 @@ def execute(
     began = time.perf_counter()
     try:
         with backend.fresh():
-            scenario.function(backend, Observer(take))
+            scenario.function(backend, Observer(take, **place))
     except Unsupported as reason:
         result.status, result.error = "unsupported", Failure(str(reason))
     except catch as error:
@@ -152,13 +154,19 @@ def main(arguments: Sequence[str]) -> NoReturn:
     versions = _versions(order.distribution)
     seconds = time.perf_counter() - began
     events.send("ready", versions=versions, python=platform.python_version(), seconds=seconds)
+    place = {
+        "stage": order.stage,
+        "folder": order.folder,
+        "column": order.column,
+        "given": json.loads(order.given),
+    }
     for scenario in todo:
-        _report(scenario, backend, events)
+        _report(scenario, backend, events, place)
     events.send("done")
     _leave(0)
 
 
-def _report(scenario: Scenario, backend: Backend[Any], events: Events) -> None:
+def _report(scenario: Scenario, backend: Backend[Any], events: Events, place: Mapping[str, Any]) -> None:
     name = scenario.name
     os.write(2, heading(name).encode())
     events.send("started", scenario=name)
@@ -168,6 +176,7 @@ def _report(scenario: Scenario, backend: Backend[Any], events: Events) -> None:
         backend,
         lambda seen: events.send("observed", scenario=name, observation=vars(seen)),
         catch=BaseException,
+        **place,
     )
     error = result.error and vars(result.error)
     events.send("finished", scenario=name, status=result.status, seconds=result.seconds, error=error)
@@ -179,6 +188,10 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--backend", required=True, help="the Backend subclass in it")
     parser.add_argument("--distribution", action="append", default=[], help="one whose version to report")
     parser.add_argument("--scenarios", type=Path, dest="file", help="a file to take the scenarios from")
+    parser.add_argument("--stage", type=int, default=0, help="which stage of the scenarios to run")
+    parser.add_argument("--folder", type=Path, help="one that all columns of the run see")
+    parser.add_argument("--column", default="", help="the name of the column")
+    parser.add_argument("--given", default="{}", help="what scenarios are given, as JSON")
     parser.add_argument("names", nargs="*", help="the scenarios to run, in this order")
     return parser.parse_args(arguments)
 

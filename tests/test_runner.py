@@ -470,7 +470,7 @@ def test_a_callback_that_raises_stops_everything(tmp_path: Path) -> None:
 
 
 def test_the_events_of_a_worker(environment: Environment) -> None:
-    command = process.command(environment.python, parse_column("numpy"), ["before", "after"], SCENARIO_FILE)
+    command = process.command(environment.python, parse_column("numpy"), ["before", "after"], process.Task(SCENARIO_FILE))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
         events = [json.loads(line) for line in worker.stdout]

@@ -33,15 +33,22 @@ REPORTS = modules("d2lparams/reports")
 INSIDE = [
     "d2lparams",
     "d2lparams.interface",
+    "d2lparams.carrying",
     "d2lparams.checks",
+    "d2lparams.conventions",
+    "d2lparams.matching",
     "d2lparams.models",
+    "d2lparams.parameter_set",
     "d2lparams.parameters",
     "d2lparams.programs",
     "d2lparams.subjects",
+    "d2lparams.tensor_file",
     "d2lparams.training",
+    "d2lparams.transfers",
     "d2lparams.results",
     "d2lparams.worker",
     "d2lparams.bootstrap",
+    "d2lparams.errand",
     *modules("d2lparams/scenarios"),
 ]
 # One way through, no going back: what a room never loads.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from d2lparams.interface import Backend
@@ -34,6 +35,8 @@ class Scenario:
         question: the function's docstring: what is asked, and what to look for.
         group: the subject, which is the name of the module that it stands in.
         full: whether it runs only when it is asked for, because it takes long.
+        stages: how often it is called on each column. A stage begins when the one before has ended on every
+            column, and finds what that left in `Observer.folder`; the observations of all are one result.
     """
 
     name: str
@@ -43,13 +46,30 @@ class Scenario:
     function: Function
     group: str = ""
     full: bool = False
+    stages: int = 1
 
 
 class Observer:
-    """Takes down what a scenario sees, and hands each observation on as soon as it is made."""
+    """Takes down what a scenario sees, and hands each observation on as soon as it is made.
 
-    def __init__(self, emit: Callable[[Observation], None]) -> None:
+    Attributes:
+        stage: which stage of the scenario this is, from 0.
+        folder: a folder that all columns of the run see; None where a scenario is run by itself.
+        column: the name of the column.
+        given: what the user gave the run beside the scenarios, by name.
+    """
+
+    def __init__(
+        self,
+        emit: Callable[[Observation], None],
+        *,
+        stage: int = 0,
+        folder: Path | None = None,
+        column: str = "",
+        given: Mapping[str, str] = {},
+    ) -> None:
         self._emit = emit
+        self.stage, self.folder, self.column, self.given = stage, folder, column, given
         self._names: set[str] = set()
 
     def invariant(self, name: str, value: Any, *, expected: Any = None, rtol: float = 0.0) -> None:
@@ -88,13 +108,16 @@ class Observer:
         self._emit(Observation(name, kind, jsonable(value), jsonable(expected), rtol))
 
 
-def scenario(*, section: str, title: str, full: bool = False) -> Callable[[Function], Function]:
+def scenario(
+    *, section: str, title: str, full: bool = False, stages: int = 1
+) -> Callable[[Function], Function]:
     """Register a function as a scenario of its module's group; its docstring says what it asks.
 
     Args:
         section: of *Dive into Deep Learning* that it belongs to.
         title: one line.
         full: leave it out of a run of everything unless it is asked for, by name or with `--full`.
+        stages: how often to call it on each column, see `Scenario`.
     """
 
     def register(function: Function) -> Function:
@@ -105,7 +128,7 @@ def scenario(*, section: str, title: str, full: bool = False) -> Callable[[Funct
         if not question:
             raise ValueError(f"the scenario {name!r} needs a docstring that says what it asks")
         group = function.__module__.rpartition(".")[2].replace("_", "-")
-        REGISTERED[name] = Scenario(name, section, title, question, function, group, full)
+        REGISTERED[name] = Scenario(name, section, title, question, function, group, full, stages)
         return function
 
     return register
