@@ -69,10 +69,11 @@ def road(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """How long a comparison takes, against what its parts need. Prints ratios; not a check."""
+    """What the harness costs, against what its parts need. Prints ratios; not a check."""
     # pip compiles what it installs and uv does not unless it is asked; an import without costs double.
     install(session, "--compile-bytecode", ".", group="test")
     session.run("python", "benchmarks/compare.py", *session.posargs)
+    session.run("python", "benchmarks/files.py", *session.posargs)
 
 
 @nox.session

@@ -36,7 +36,9 @@ from d2lparams.interface import (
     Array,
     Backend,
     By,
+    Carrier,
     Claim,
+    Example,
     Format,
     Gradient,
     Layers,
@@ -188,6 +190,18 @@ class JaxBackend(Backend[Model]):
         from backends.layers.jax import JaxLayers
 
         return JaxLayers()
+
+    def carrier(self) -> Carrier[Any]:
+        """Of any module with its variables: it is applied to an input and watched."""
+        from backends.carriers.jax import JaxCarrier
+
+        return JaxCarrier()
+
+    def example(self, example: Example) -> Model:
+        """Those that are no MLP are written in `backends.examples.jax`."""
+        from backends.examples.jax import build
+
+        return self.mlp(example.mlp) if example.mlp is not None else build(example)
 
     def claims(self) -> Sequence[Claim]:
         """Those of the JAX tab."""

@@ -31,7 +31,9 @@ from d2lparams.interface import (
     Array,
     Backend,
     By,
+    Carrier,
     Claim,
+    Example,
     Format,
     Gradient,
     Layers,
@@ -176,6 +178,18 @@ class MXNetBackend(Backend[nn.Block]):
         from backends.layers.mxnet import MXNetLayers
 
         return MXNetLayers()
+
+    def carrier(self) -> Carrier[Any]:
+        """For any blocks of Gluon."""
+        from backends.carriers.mxnet import MXNetCarrier
+
+        return MXNetCarrier()
+
+    def example(self, example: Example) -> Any:
+        """Sequential blocks and two classes."""
+        from backends.examples.mxnet import build
+
+        return self.mlp(example.mlp) if example.mlp is not None else build(example)
 
     def claims(self) -> Sequence[Claim]:
         """Those of the MXNet tab."""

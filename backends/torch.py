@@ -29,7 +29,9 @@ from d2lparams.interface import (
     Array,
     Backend,
     By,
+    Carrier,
     Claim,
+    Example,
     Format,
     Gradient,
     Layers,
@@ -188,6 +190,18 @@ class TorchBackend(Backend[nn.Module]):
         from backends.layers.torch import TorchLayers
 
         return TorchLayers()
+
+    def carrier(self) -> Carrier[nn.Module]:
+        """Of any module of layers of `torch.nn`."""
+        from backends.carriers.torch import TorchCarrier
+
+        return TorchCarrier()
+
+    def example(self, example: Example) -> nn.Module:
+        """Multilayer perceptrons by `mlp`, the others as a user writes them."""
+        from backends.examples.torch import build
+
+        return self.mlp(example.mlp) if example.mlp is not None else build(example)
 
     def claims(self) -> Sequence[Claim]:
         """Those of the PyTorch tab."""

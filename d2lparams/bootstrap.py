@@ -18,6 +18,9 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+ERRAND = "errand"
+"""The first argument when one function is to be run, see `d2lparams.errand`, and no worker."""
+
 
 class Exposed(MetaPathFinder):
     """Finds the given packages in their own folders; their submodules follow by the packages' own paths."""
@@ -46,6 +49,11 @@ def expose() -> None:
 
 if __name__ == "__main__":
     expose()
-    from d2lparams.worker import main
+    if sys.argv[1:2] == [ERRAND]:
+        from d2lparams.errand import main
 
-    main(sys.argv[1:])
+        main(sys.argv[2:])
+    else:
+        from d2lparams.worker import main
+
+        main(sys.argv[1:])

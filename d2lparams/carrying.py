@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -173,10 +173,15 @@ class Carrier(ABC, Generic[Native]):
         """
 
     @abstractmethod
+    def forward(self, model: Native, x: Array) -> Array:
+        """The model's output, canonical layout; nothing of the model changes."""
+
+    @abstractmethod
     def outputs(self, model: Native, x: Array) -> list[tuple[str, Array]]:
         """What each use of each layer gives for x, by the path of the use, in order of application.
 
-        Canonical layout: channels on the second axis. A recurrent layer's is its output at every step.
+        Canonical layout: channels on the second axis. Before the activation, where a layer holds one. A
+        recurrent layer's is its output at every step; of several levels only the last has one.
         """
 
     @abstractmethod
@@ -195,6 +200,101 @@ class Carrier(ABC, Generic[Native]):
         return x
 
 
+class Uses:
+    """Names uses of layers as they are seen: by the places where a layer stands, one after the other.
+
+    A layer that is used more often than it stands somewhere is named by its first place and the number of the
+    use: "shared@2".
+
+    Args:
+        places: by what tells a layer from another one, the paths at which it stands.
+    """
+
+    def __init__(self, places: Mapping[Hashable, Sequence[str]]) -> None:
+        self._places = places
+        self._seen: dict[Hashable, int] = {}
+
+    def name(self, layer: Hashable) -> str:
+        """The path of the next use of a layer."""
+        number = self._seen[layer] = self._seen.get(layer, 0) + 1
+        places = self._places[layer]
+        return places[number - 1] if number <= len(places) else f"{places[0]}@{number}"
+
+    @property
+    def unused(self) -> list[Hashable]:
+        """The layers that have not been seen."""
+        return [layer for layer in self._places if layer not in self._seen]
+
+
+def structure_of_calls(
+    calls: Sequence[Sequence[NativeLayer]],
+    unused: Sequence[NativeLayer],
+    probed: Callable[[int, int, int], Array],
+) -> Structure:
+    """The structure that was seen while a model ran.
+
+    Args:
+        calls: for each call of a layer, in order, what it is: one layer, or the levels of a recurrent one.
+        unused: layers that were not called. They are there all the same, at the end; where they belong is not
+            known, and so no order is.
+        probed: of (before, dense, channels): the input (features,) of one example that the call `dense` gets
+            when the call `before` gives `probe(channels)`, one number for each channel.
+    """
+    layers = [layer for call in calls for layer in call]
+    number = [place for place, call in enumerate(calls) for _ in call]
+    for dense, before, channels in flattened_inputs(layers):
+        given = probed(number[before], number[dense], channels)
+        found = seen_flattening(layers[dense].path, given, channels)
+        layers[dense] = replace(layers[dense], flattened=found)
+    return Structure((*layers, *unused), ordered=not unused)
+
+
+def structure_of_places(layers: Sequence[NativeLayer], *, ordered: bool, channels_last: bool) -> Structure:
+    """The structure of a model that was not run.
+
+    Args:
+        layers: in order of registration.
+        ordered: whether they are certainly applied in that order, and nothing else moves an axis.
+        channels_last: whether channels stand last in this framework.
+
+    Raises:
+        ValueError: when a dense layer's input may be a flattened image, and it is not certain how.
+    """
+    found = list(layers)
+    for dense, _, channels in flattened_inputs(layers):
+        if not ordered:
+            raise ValueError(
+                f"dense layer {layers[dense].path!r} follows a convolution of {channels} channels, and how its "
+                "input is flattened is seen only when the model runs; pass x, an example input"
+            )
+        found[dense] = replace(layers[dense], flattened=Flattened(channels, channels_last))
+    return Structure(tuple(found), ordered)
+
+
+def flattened_inputs(layers: Sequence[NativeLayer]) -> list[tuple[int, int, int]]:
+    """Which dense layers take a flattened image, as far as sizes tell.
+
+    Returns:
+        For each the place of its use, that of the use before it that gives channels, and their number.
+    """
+    found: list[tuple[int, int, int]] = []
+    before: tuple[int, int] | None = None
+    for place, layer in enumerate(layers):
+        shapes = layer.shapes
+        if layer.kind in ("conv1d", "conv2d"):
+            before = (place, shapes["weight"][0])
+        elif layer.kind == "batchnorm" and before:
+            before = (place, before[1])
+        elif layer.kind == "dense":
+            inputs = shapes["weight"][1]
+            if before and inputs > before[1] and inputs % before[1] == 0:
+                found.append((place, *before))
+            before = None
+        elif layer.kind != "layernorm":
+            before = None
+    return found
+
+
 def seen_flattening(path: str, values: Array, channels: int) -> Flattened | None:
     """How a dense layer's input is flattened, from what it gets when each channel is one number everywhere.
 
@@ -207,12 +307,12 @@ def seen_flattening(path: str, values: Array, channels: int) -> Flattened | None
         channels: of the layer before.
 
     Returns:
-        None when there is nothing to tell, because each channel is one number.
+        None when there is nothing to tell, because each channel is one number, or there is only one.
 
     Raises:
         UnknownLayer: when the columns are neither channel by channel nor place by place.
     """
-    if values.size == channels or values.size % channels:
+    if channels == 1 or values.size == channels or values.size % channels:
         return None
     by_channel = values.reshape(channels, -1)
     by_place = values.reshape(-1, channels).T
@@ -405,10 +505,14 @@ __all__ = [
     "Step",
     "Structure",
     "UnknownLayer",
+    "Uses",
     "expected_after_load",
     "export_from",
+    "flattened_inputs",
     "load_into",
     "pair",
     "probe",
     "seen_flattening",
+    "structure_of_calls",
+    "structure_of_places",
 ]

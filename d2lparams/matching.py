@@ -72,8 +72,10 @@ def match(
     left = [one for one in source if one.path not in mapping.values()]
     open_ = [one for one in target if one.path not in mapping]
     if not _fit(left, open_):
-        left, open_ = _without_tied(left, source), _without_tied(open_, target)
-        if (ordered and not mapping) or not _fit(left, open_):
+        # Where every use is known, one more is another model; but an embedding's matrix may project in a way
+        # that is no layer in its framework.
+        left, open_ = (_without_tied(some, every, ordered) for some, every in ((left, source), (open_, target)))
+        if not _fit(left, open_):
             raise MatchError(_difference(source, target))
     # An order that is another one on the other side decides nothing.
     ordered = ordered and [one.signature for one in left] == [one.signature for one in open_]
@@ -106,15 +108,19 @@ def _paired(source: Sequence[Described], target: Sequence[Described], ordered: b
     )
 
 
-def _without_tied(layers: Sequence[Described], of: Sequence[Described]) -> list[Described]:
-    """Without those that hold nothing of their own."""
-    seen: set[Hashable] = set()
-    owners = set()
+def _without_tied(
+    layers: Sequence[Described], of: Sequence[Described], only_projections: bool
+) -> list[Described]:
+    """Without those that hold nothing of their own; or of these, without those that read an embedding."""
+    owners: dict[Hashable, Kind] = {}
+    tied = set()
     for one in of:
-        if not set(one.storages.values()) <= seen:
-            owners.add(one.path)
-        seen |= set(one.storages.values())
-    return [one for one in layers if one.path in owners]
+        kinds = {owners.get(storage) for storage in one.storages.values()}
+        if None not in kinds and (kinds == {"embedding"} != {one.kind} or not only_projections):
+            tied.add(one.path)
+        for storage in one.storages.values():
+            owners.setdefault(storage, one.kind)
+    return [one for one in layers if one.path not in tied]
 
 
 def _difference(source: Sequence[Described], target: Sequence[Described]) -> str:

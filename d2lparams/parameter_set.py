@@ -105,7 +105,8 @@ class ParameterSet(Mapping[str, Array]):
         first = {one: group[0] for group in self.ties for one in group}
         found: dict[str, Array] = {}
         for one in keys:
-            given = arrays.get(first.get(one, one), arrays.get(one))
+            owner = first.get(one, one)
+            given = found.get(owner, arrays.get(owner, arrays.get(one)))
             if given is None:
                 raise ValueError(f"there is no array for {one!r}")
             found[one] = _read_only(given)

@@ -115,9 +115,9 @@ class Task:
     given: Mapping[str, str] = field(default_factory=dict)
 
 
-def command(python: Path, column: Column, names: Sequence[str], task: Task = Task()) -> list[str]:
+def command(python: Path, column: Column, names: Sequence[str], task: Task | None = None) -> list[str]:
     """What starts a worker that runs the named scenarios on a column."""
-    adapter = column.adapter
+    task, adapter = task or Task(), column.adapter
     ours = adapter.path.parent == BACKENDS
     return [
         str(python),

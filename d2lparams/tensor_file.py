@@ -312,6 +312,11 @@ def item_bits(dtype: str) -> int | None:
     return _NAMES[dtype].bits if dtype in _NAMES else None
 
 
+def is_readable(dtype: str) -> bool:
+    """Whether the values of a dtype can be read here, by its name."""
+    return dtype in _NAMES and _NAMES[dtype].numpy is not None
+
+
 def shown(name: str) -> str:
     """A name as text for a sentence: in quotes, cut when it is long, nothing in it acts on a terminal."""
     return repr(name if len(name) <= 80 else f"{name[:79]}…")

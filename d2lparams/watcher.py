@@ -69,7 +69,7 @@ def run_column(
     offline: bool = False,
     rebuild: bool = False,
     threads: int | None = None,
-    task: Task = Task(),
+    task: Task | None = None,
     on_event: Callable[[Event], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Run:
@@ -90,7 +90,7 @@ def run_column(
         stop: when it is set, the worker is killed and what has not ended is not run.
     """
     watched = _Column(column, scenarios, log, timeout, threads, on_event, stop)
-    return watched.run(offline, rebuild, task)
+    return watched.run(offline, rebuild, task or Task())
 
 
 class _Column:

@@ -54,3 +54,23 @@ def command(
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     return command
+
+
+@pytest.fixture(scope="session")
+def canonical_values() -> Callable[..., dict[str, Any]]:
+    """Canonical arrays of a kind of layer, no two numbers alike: 3 in, 5 out, 3 units, 6 features."""
+    import numpy as np
+
+    from d2lparams.conventions import CANONICAL, GATES
+
+    sizes = {"out": 5, "in": 3, "width": 2, "height": 4, "features": 6, "vocabulary": 7, "units": 3, "past": 3}
+
+    def values(kind: Any, dtype: str = "float32") -> dict[str, Any]:
+        random = np.random.RandomState(0)
+        known = {**sizes, "gate": len(GATES.get(kind, ""))}
+        return {
+            name: random.uniform(-1, 1, [known[axis] for axis in axes.split()]).astype(dtype)
+            for name, axes in CANONICAL[kind].items()
+        }
+
+    return values

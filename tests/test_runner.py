@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -90,6 +91,64 @@ def statuses(run: Run) -> tuple[Status, ...]:
 
 def seen(run: Run) -> dict[str, Any]:
     return {one.name: one.value for one in run.scenarios[1].observations}
+
+
+# -- stages ---------------------------------------------------------------------------------------------------
+
+STAGED = FAKES / "_stages.py"
+
+
+def staged(*columns: str, **options: Any) -> dict[str, Run]:
+    chosen = [
+        Scenario("exchange", "0", "Exchange", "?", not_here, stages=3),
+        Scenario("once", "0", "", "?", not_here),
+    ]
+    found = run([fake(name) for name in columns], chosen, scenario_file=STAGED, **options)
+    return {one.name: one for one in found}
+
+
+def left(run: Run) -> dict[str, Any]:
+    """What a column found in each stage."""
+    return {one.name: one.value for one in run.scenarios[0].observations if one.name.startswith("stage")}
+
+
+def test_a_stage_finds_what_the_one_before_has_left_on_every_column() -> None:
+    events: list[Event] = []
+    runs = staged("healthy", "unsupported", on_event=events.append)
+    first = ["0 of healthy", "0 of unsupported"]
+    for name, run_ in runs.items():
+        assert [cell.status for cell in run_.scenarios] == ["ok", "ok"]
+        assert left(run_) == {
+            "stage 0": [],
+            "stage 1": first,
+            "stage 2": [*first, "1 of healthy", "1 of unsupported"],
+        }
+        assert [one.value for one in run_.scenarios[1].observations] == [0]
+        assert [event.status for event in events if event.column == name and event.status] == ["ok"]
+
+
+def test_a_column_that_a_stage_has_cost_takes_no_further_part() -> None:
+    runs = staged("healthy", "raises")
+    assert runs["raises"].status == "failed"
+    assert [cell.status for cell in runs["raises"].scenarios] == ["failed", "ok"]
+    assert list(left(runs["raises"])) == ["stage 0", "stage 1"]
+    assert left(runs["healthy"])["stage 2"] == ["0 of healthy", "0 of raises", "1 of healthy", "1 of raises"]
+
+
+def test_columns_can_take_part_in_some_stages_only() -> None:
+    parts = [{"healthy"}, {"unsupported"}, {"healthy"}]
+    runs = staged("healthy", "unsupported", takes_part=parts, given={"word": "hello"})
+    assert {name: list(left(run)) for name, run in runs.items()} == {
+        "healthy": ["stage 0", "stage 2"],
+        "unsupported": ["stage 1"],
+    }
+    assert runs["healthy"].scenarios[0].observations[1].value == {"word": "hello"}
+
+
+def test_what_columns_exchange_is_removed_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    staged("healthy")
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- what each fake costs ------------------------------------------------------------------------------------
@@ -470,7 +529,9 @@ def test_a_callback_that_raises_stops_everything(tmp_path: Path) -> None:
 
 
 def test_the_events_of_a_worker(environment: Environment) -> None:
-    command = process.command(environment.python, parse_column("numpy"), ["before", "after"], process.Task(SCENARIO_FILE))
+    command = process.command(
+        environment.python, parse_column("numpy"), ["before", "after"], process.Task(SCENARIO_FILE)
+    )
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
         events = [json.loads(line) for line in worker.stdout]

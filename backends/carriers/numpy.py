@@ -39,6 +39,10 @@ class NumpyCarrier(Carrier[Any]):
         ]
         return Structure(tuple(layers), ordered=True)
 
+    def forward(self, model: Any, x: Array) -> Array:
+        """The last activation, float64."""
+        return self._activations(model, x)[-1]
+
     def outputs(self, model: Any, x: Array) -> list[tuple[str, Array]]:
         """What each dense layer gives, before its activation."""
         inputs = self._activations(model, x)

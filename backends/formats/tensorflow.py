@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py  # type: ignore[import-not-found]  # comes with Keras
+import h5py  # comes with Keras
 import keras
 import numpy as np
 import tensorflow as tf

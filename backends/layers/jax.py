@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,10 +12,21 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from backends.uses.jax import Model
-from d2lparams.interface import Array, Layer, LayerKind, Layers, Part
-
-Path = tuple[str, ...]
+from backends.conventions.jax import CONVENTIONS
+from backends.uses.jax import Model, Path
+from d2lparams.interface import (
+    Array,
+    Kind,
+    Layer,
+    LayerKind,
+    Layers,
+    Part,
+    axes_in_words,
+    to_canonical,
+    to_native,
+    with_summed_biases,
+    with_two_biases,
+)
 
 _CLASSES: dict[LayerKind, type[nn.Module]] = {
     "dense": nn.Dense,
@@ -26,36 +37,6 @@ _CLASSES: dict[LayerKind, type[nn.Module]] = {
     "gru": nn.GRUCell,
     "embedding": nn.Embed,
     "tied-embedding": nn.Embed,
-}
-_CELL = ("params", "cell")
-_AFFINE: dict[str, Sequence[Path]] = {"weight": [("params", "kernel")], "bias": [("params", "bias")]}
-_SCALED: dict[str, Sequence[Path]] = {"weight": [("params", "scale")], "bias": [("params", "bias")]}
-_EMBEDDING: dict[str, Sequence[Path]] = {"weight": [("params", "embedding")]}
-
-# Where the variables of a canonical array are: one, or one for each gate in canonical order. A letter of a
-# gate's name says what it is applied to (i: input, h: hidden), the next which gate it is.
-_PLACES: dict[LayerKind, dict[str, Sequence[Path]]] = {
-    "dense": _AFFINE,
-    "conv2d": _AFFINE,
-    "batchnorm": {
-        **_SCALED,
-        "running mean": [("batch_stats", "mean")],
-        "running variance": [("batch_stats", "var")],
-    },
-    "layernorm": _SCALED,
-    "lstm": {
-        "input weight": [(*_CELL, f"i{gate}", "kernel") for gate in "ifgo"],
-        "hidden weight": [(*_CELL, f"h{gate}", "kernel") for gate in "ifgo"],
-        "bias": [(*_CELL, f"h{gate}", "bias") for gate in "ifgo"],
-    },
-    "gru": {
-        "input weight": [(*_CELL, f"i{gate}", "kernel") for gate in "rzn"],
-        "hidden weight": [(*_CELL, f"h{gate}", "kernel") for gate in "rzn"],
-        "input bias": [(*_CELL, f"i{gate}", "bias") for gate in "rzn"],
-        "hidden bias": [(*_CELL, "hn", "bias")],
-    },
-    "embedding": _EMBEDDING,
-    "tied-embedding": _EMBEDDING,
 }
 
 
@@ -72,31 +53,30 @@ class JaxLayers(Layers[Model]):
 
     def parts(self, native: Model, layer: Layer) -> list[Part]:
         """The leaves of the variables, collection by collection; "params" is the one that is trained."""
+        kind = _kind(layer)
+        axes = {name: axes_in_words(kind, row) for row in CONVENTIONS[kind] for name in row.names}
         leaves = flatten_dict(native[1]).items()
         return [
             Part(
-                ".".join(path[1:]), tuple(leaf.shape), str(leaf.dtype), _axes(layer, path), path[0] == "params"
+                ".".join(path[1:]), tuple(leaf.shape), str(leaf.dtype), axes[_name(path)], path[0] == "params"
             )
             for path, leaf in sorted(leaves, key=lambda leaf: leaf[0][0] != "params")
         ]
 
     def read(self, native: Model, layer: Layer) -> dict[str, Array]:
         """The leaves, each gate's put on the first axis."""
-        leaves = flatten_dict(native[1])
-        return {
-            name: np.stack(values) if len(values) > 1 else values[0].copy()
-            for name, paths in _PLACES[layer.kind].items()
-            for values in [[_canonical(path, np.asarray(leaves[path])) for path in paths]]
-        }
+        kind = _kind(layer)
+        leaves = {_name(path): np.asarray(leaf) for path, leaf in flatten_dict(native[1]).items()}
+        canonical = to_canonical(kind, CONVENTIONS[kind], leaves)
+        return {name: np.array(value) for name, value in with_summed_biases(kind, canonical).items()}
 
     def assign(self, native: Model, layer: Layer, values: Mapping[str, Array]) -> None:
         """Put new leaves into the variables; there is one bias for each gate, and nothing to set to zero."""
         _, variables = native
-        leaves = flatten_dict(variables)
-        for name, value in values.items():
-            paths = _PLACES[layer.kind][name]
-            for path, part in zip(paths, value if len(paths) > 1 else [value], strict=True):
-                leaves[path] = jnp.asarray(_native(path, np.asarray(part)), leaves[path].dtype)
+        kind, leaves = _kind(layer), flatten_dict(variables)
+        places = {_name(path): path for path in leaves}
+        for name, value in to_native(kind, CONVENTIONS[kind], with_two_biases(kind, values)):
+            leaves[places[name]] = jnp.array(value, leaves[places[name]].dtype)
         variables.update(unflatten_dict(leaves))
 
     def forward(self, native: Model, layer: Layer, x: Array, *, training: bool = False) -> Array:
@@ -164,27 +144,10 @@ def _logits(module: nn.Module, variables: Any, x: Any) -> Any:
     return module.apply(variables, x, method=lambda embed, x: embed.attend(embed(x)))
 
 
-def _canonical(path: Path, value: Array) -> Array:
-    """A kernel has the inputs and the outputs as its last two axes."""
-    return np.moveaxis(value, (-1, -2), (0, 1)) if path[-1] == "kernel" else value
+def _kind(layer: Layer) -> Kind:
+    return "embedding" if layer.kind == "tied-embedding" else layer.kind
 
 
-def _native(path: Path, value: Array) -> Array:
-    return np.moveaxis(value, (0, 1), (-1, -2)) if path[-1] == "kernel" else value
-
-
-def _axes(layer: Layer, path: Path) -> str:
-    match layer.kind, path[-1]:
-        case (("lstm" | "gru"), "kernel"):
-            return "in, units" if path[-2].startswith("i") else "units, units"
-        case (("lstm" | "gru"), "bias"):
-            return "units"
-        case "conv2d", "kernel":
-            return "height, width, in, out"
-        case _, "kernel":
-            return "in, out"
-        case _, "embedding":
-            return "vocabulary, width"
-        case (("batchnorm" | "layernorm"), _):
-            return "features"
-    return "out"
+def _name(path: Path) -> str:
+    """A leaf's name as the conventions have it: within its collection, and within a recurrent layer's cell."""
+    return ".".join(path[1:]).removeprefix("cell.")

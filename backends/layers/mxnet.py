@@ -1,7 +1,7 @@
-"""Gluon's layers: channels first, one matrix and one bias for all gates, two biases for each gate.
+"""Gluon's layers, each with one level where it is recurrent; how they keep their arrays is in the conventions.
 
-The parameters of a recurrent layer are those of its first and only level, `l0`; the gates of a matrix are
-stacked along its first axis. A batch normalisation updates its statistics in the backward pass.
+The parameters of a recurrent layer are those of its first and only level, `l0`. A batch normalisation updates
+its statistics in the backward pass.
 """
 
 from __future__ import annotations
@@ -14,8 +14,21 @@ import numpy
 from mxnet import autograd, gluon, np
 from mxnet.gluon import nn, rnn
 
+from backends.conventions.mxnet import CONVENTIONS
 from backends.trainers.mxnet import array_of, mean_squared_error
-from d2lparams.interface import Array, Layer, LayerKind, Layers, Part
+from d2lparams.interface import (
+    Array,
+    Kind,
+    Layer,
+    LayerKind,
+    Layers,
+    Part,
+    axes_in_words,
+    to_canonical,
+    to_native,
+    with_summed_biases,
+    with_two_biases,
+)
 
 Values = dict[str, Array]
 
@@ -27,29 +40,6 @@ _CLASSES: dict[LayerKind, Any] = {
     "lstm": rnn.LSTM,
     "gru": rnn.GRU,
     "embedding": nn.Embedding,
-}
-# What a layer calls each canonical array that it holds as it is.
-_PLAIN: dict[LayerKind, dict[str, str]] = {
-    "dense": {"weight": "weight", "bias": "bias"},
-    "conv2d": {"weight": "weight", "bias": "bias"},
-    "batchnorm": {
-        "weight": "gamma",
-        "bias": "beta",
-        "running mean": "running_mean",
-        "running variance": "running_var",
-    },
-    "layernorm": {"weight": "gamma", "bias": "beta"},
-    "embedding": {"weight": "weight"},
-    "tied-embedding": {"weight": "weight"},
-}
-_GATES: dict[LayerKind, tuple[int, str]] = {"lstm": (4, "i f g o"), "gru": (3, "r z n")}
-_AXES: dict[LayerKind, dict[str, str]] = {
-    "dense": {"weight": "out, in", "bias": "out"},
-    "conv2d": {"weight": "out, in, height, width", "bias": "out"},
-    "batchnorm": dict.fromkeys(("gamma", "beta", "running_mean", "running_var"), "features"),
-    "layernorm": dict.fromkeys(("gamma", "beta"), "features"),
-    "embedding": {"weight": "vocabulary, width"},
-    "tied-embedding": {"weight": "vocabulary, width"},
 }
 # Arguments that say how large a layer is or what it is made of, and not what it does.
 _SIZES = (
@@ -101,42 +91,26 @@ class MXNetLayers(Layers[Any]):
 
     def parts(self, native: Any, layer: Layer) -> list[Part]:
         """The parameters that `collect_params` lists; the statistics have no gradient."""
-        found = []
-        for name, one in native.collect_params().items():
-            name = name.removeprefix(_owner(native).prefix)
-            found.append(
-                Part(
-                    name,
-                    tuple(one.shape),
-                    numpy.dtype(one.dtype).name,
-                    _axes(layer.kind, name),
-                    one.grad_req != "null",
-                )
-            )
+        kind, level = _convention(layer.kind)
+        axes = {level + row.name: axes_in_words(kind, row) for row in CONVENTIONS[kind]}
+        found = [
+            Part(name, tuple(one.shape), numpy.dtype(one.dtype).name, axes[name], one.grad_req != "null")
+            for name, one in _held(native).items()
+        ]
         return sorted(found, key=lambda part: not part.trained)
 
     def read(self, native: Any, layer: Layer) -> Values:
         """The gates apart, and the two biases of a gate added where only their sum counts."""
-        prefix = _owner(native).prefix
-        parameters = native.collect_params().items()
-        held = {name.removeprefix(prefix): array_of(one.data()) for name, one in parameters}
-        if layer.kind not in _GATES:
-            return {canonical: held[name] for canonical, name in _PLAIN[layer.kind].items()}
-        gates, _ = _GATES[layer.kind]
-        apart = {name: value.reshape(gates, -1, *value.shape[1:]) for name, value in held.items()}
-        weights = {"input weight": apart["l0_i2h_weight"], "hidden weight": apart["l0_h2h_weight"]}
-        inputs, hidden = apart["l0_i2h_bias"], apart["l0_h2h_bias"]
-        if layer.kind == "lstm":
-            return {**weights, "bias": inputs + hidden}
-        summed = numpy.concatenate([inputs[:2] + hidden[:2], inputs[2:]])
-        return {**weights, "input bias": summed, "hidden bias": hidden[2]}
+        kind, level = _convention(layer.kind)
+        held = {name.removeprefix(level): array_of(one.data()) for name, one in _held(native).items()}
+        return with_summed_biases(kind, to_canonical(kind, CONVENTIONS[kind], held))
 
     def assign(self, native: Any, layer: Layer, values: Mapping[str, Array]) -> None:
         """Write into the parameters; of two biases that are added, the hidden one becomes zero."""
-        parameters = native.collect_params()
-        prefix = _owner(native).prefix
-        for name, value in _native_values(layer, values).items():
-            parameters[prefix + name].set_data(np.array(value, dtype=layer.dtype))
+        kind, level = _convention(layer.kind)
+        held = _held(native)
+        for name, value in to_native(kind, CONVENTIONS[kind], with_two_biases(kind, values)):
+            held[level + name].set_data(np.array(value, dtype=layer.dtype))
 
     def forward(self, native: Any, layer: Layer, x: Array, *, training: bool = False) -> Array:
         """The block's own call; in training with a backward pass, for it is what updates the statistics."""
@@ -186,34 +160,17 @@ def _block(layer: Layer) -> Any:
             return TiedEmbedding(inputs, outputs, "float32")
 
 
-def _owner(native: Any) -> Any:
-    """The block whose name its parameters' names begin with."""
-    return native.embedding if isinstance(native, TiedEmbedding) else native
+def _convention(kind: LayerKind) -> tuple[Kind, str]:
+    """Where the table has a kind, and what stands before its names in a layer of one level."""
+    if kind == "tied-embedding":
+        return "embedding", ""
+    return kind, "l0_" if kind in ("lstm", "gru") else ""
 
 
-def _axes(kind: LayerKind, name: str) -> str:
-    if kind not in _GATES:
-        return _AXES[kind][name]
-    gates, order = _GATES[kind]
-    last = {"l0_i2h_weight": ", in", "l0_h2h_weight": ", units"}.get(name, "")
-    return f"{gates} * units{last} ({order})"
-
-
-def _native_values(layer: Layer, values: Mapping[str, Array]) -> Values:
-    if layer.kind not in _GATES:
-        return {_PLAIN[layer.kind][name]: value for name, value in values.items()}
-    found: Values = {}
-    for name, value in values.items():
-        if name in ("input weight", "hidden weight"):
-            native = "l0_i2h_weight" if name == "input weight" else "l0_h2h_weight"
-            found[native] = value.reshape(-1, value.shape[2])
-        elif name in ("bias", "input bias"):
-            found["l0_i2h_bias"] = value.reshape(-1)
-            found.setdefault("l0_h2h_bias", numpy.zeros(value.size, value.dtype))
-    if "hidden bias" in values:
-        new = values["hidden bias"]
-        found["l0_h2h_bias"] = numpy.concatenate([numpy.zeros(2 * new.size, new.dtype), new])
-    return found
+def _held(native: Any) -> dict[str, Any]:
+    """The parameters, by their names without that of the block which owns them."""
+    owner = native.embedding if isinstance(native, TiedEmbedding) else native
+    return {name.removeprefix(owner.prefix): one for name, one in native.collect_params().items()}
 
 
 def _input(x: Array) -> Any:

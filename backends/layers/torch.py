@@ -1,4 +1,4 @@
-"""PyTorch's layers: gates stand in one matrix, one under the other, and a recurrent layer has two biases."""
+"""PyTorch's layers, one at a time; how each keeps its arrays stands in `conventions`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from d2lparams.interface import Array, Layer, LayerKind, Layers, Part
+from backends.conventions.torch import CONVENTIONS
+from d2lparams.interface import (
+    Array,
+    Kind,
+    Layer,
+    LayerKind,
+    Layers,
+    Part,
+    axes_in_words,
+    to_canonical,
+    to_native,
+    with_summed_biases,
+    with_two_biases,
+)
 
 Values = dict[str, Array]
 
@@ -23,38 +36,8 @@ _CLASSES: dict[LayerKind, Any] = {
     "gru": nn.GRU,
     "embedding": nn.Embedding,
 }
-
-# Canonical names that are not PyTorch's own, of layers whose arrays are canonical as they stand.
-_NATIVE = {"running mean": "running_mean", "running variance": "running_var"}
-_CANONICAL: dict[LayerKind, tuple[str, ...]] = {
-    "dense": ("weight", "bias"),
-    "conv2d": ("weight", "bias"),
-    "batchnorm": ("weight", "bias", "running mean", "running variance"),
-    "layernorm": ("weight", "bias"),
-    "embedding": ("weight",),
-}
-_GATES: dict[LayerKind, str] = {"lstm": "4 * units (i f g o)", "gru": "3 * units (r z n)"}
-
-
-def _recurrent_axes(gates: str) -> dict[str, str]:
-    return {
-        "weight_ih_l0": f"{gates}, in",
-        "weight_hh_l0": f"{gates}, units",
-        "bias_ih_l0": gates,
-        "bias_hh_l0": gates,
-    }
-
-
-_AXES: dict[LayerKind, dict[str, str]] = {
-    "dense": {"weight": "out, in", "bias": "out"},
-    "conv2d": {"weight": "out, in, height, width", "bias": "out"},
-    "batchnorm": dict.fromkeys(("weight", "bias", "running_mean", "running_var"), "features"),
-    "layernorm": dict.fromkeys(("weight", "bias"), "features"),
-    "lstm": _recurrent_axes(_GATES["lstm"]),
-    "gru": _recurrent_axes(_GATES["gru"]),
-    "embedding": {"weight": "vocabulary, width"},
-    "tied-embedding": {"embedding.weight": "vocabulary, width"},
-}
+_RECURRENT = ("lstm", "gru")
+_LEVEL = "_l0"  # what PyTorch puts behind the names of the first level's arrays
 
 
 class TiedEmbedding(nn.Module):  # type: ignore[misc]
@@ -86,13 +69,15 @@ class TorchLayers(Layers[nn.Module]):
         if layer.kind in ("batchnorm", "layernorm"):
             sizes = (layer.inputs,)
             options |= {} if layer.epsilon is None else {"eps": layer.epsilon}
-        if layer.kind in _GATES:
+        if layer.kind in _RECURRENT:
             options["batch_first"] = True
         native: nn.Module = _CLASSES[layer.kind](*sizes, **options)
         return native
 
     def parts(self, native: nn.Module, layer: Layer) -> list[Part]:
         """Parameters, then buffers; without `num_batches_tracked`, which counts and is no array."""
+        kind = _kind(layer)
+        axes = {row.name: axes_in_words(kind, row) for row in CONVENTIONS[kind]}
         parameters = [(name, one, True) for name, one in native.named_parameters()]
         buffers = [(name, one, False) for name, one in native.named_buffers() if one.ndim]
         return [
@@ -100,49 +85,31 @@ class TorchLayers(Layers[nn.Module]):
                 name,
                 tuple(one.shape),
                 str(one.dtype).removeprefix("torch."),
-                _AXES[layer.kind][name],
+                axes[name.rpartition(".")[2].removesuffix(_LEVEL)],
                 trained,
             )
             for name, one, trained in parameters + buffers
         ]
 
     def read(self, native: nn.Module, layer: Layer) -> Values:
-        """Copies of the arrays, the gates of a recurrent layer on an axis of their own."""
-        if layer.kind == "tied-embedding":
-            return {"weight": _array(native.embedding.weight)}
-        if layer.kind not in _GATES:
-            return {name: _array(_native(native, name)) for name in _CANONICAL[layer.kind]}
-        inputs, hidden, bias, other = (_gates(one, layer) for one in _recurrent(native))
-        weights = {"input weight": inputs, "hidden weight": hidden}
-        if layer.kind == "lstm":
-            return {**weights, "bias": bias + other}
-        # The new gate's hidden bias stands inside of the reset gate, and cannot be added to the other.
-        added = np.concatenate([bias[:2] + other[:2], bias[2:]])
-        return {**weights, "input bias": added, "hidden bias": other[2]}
+        """Copies of the arrays; of two biases what they do."""
+        kind = _kind(layer)
+        arrays = {name: _array(one) for name, one in _held(native, layer).items()}
+        return with_summed_biases(kind, to_canonical(kind, CONVENTIONS[kind], arrays))
 
     def assign(self, native: nn.Module, layer: Layer, values: Mapping[str, Array]) -> None:
         """Write into the arrays; of two biases the second is zero where canonical form has one."""
-        if layer.kind == "tied-embedding":
-            _write(native.embedding.weight, values["weight"])
-        elif layer.kind not in _GATES:
-            for name, value in values.items():
-                _write(_native(native, name), value)
-        else:
-            inputs, hidden, bias, other = _recurrent(native)
-            _write(inputs, values["input weight"])
-            _write(hidden, values["hidden weight"])
-            _write(bias, values["bias" if layer.kind == "lstm" else "input bias"])
-            second = np.zeros(other.shape, layer.dtype)
-            if layer.kind == "gru":
-                second[2 * layer.outputs :] = values["hidden bias"]
-            _write(other, second)
+        kind, held = _kind(layer), _held(native, layer)
+        with torch.no_grad():
+            for name, value in to_native(kind, CONVENTIONS[kind], with_two_biases(kind, values)):
+                held[name].copy_(torch.from_numpy(np.array(value)))
 
     def forward(self, native: nn.Module, layer: Layer, x: Array, *, training: bool = False) -> Array:
         """The output, in the mode that is asked for."""
         native.train(training)
         with torch.no_grad():
             output = native(torch.from_numpy(x))
-        return _array(output[0] if layer.kind in _GATES else output)
+        return _array(output[0] if layer.kind in _RECURRENT else output)
 
     def gradients(self, native: nn.Module, layer: Layer, x: Array, y: Array) -> Values:
         """By `backward`; both uses add to the gradient of the one parameter."""
@@ -154,7 +121,7 @@ class TorchLayers(Layers[nn.Module]):
         """What the signature has; a recurrent layer's is that of its base class."""
         if kind == "tied-embedding":
             return self.defaults("embedding")
-        of = nn.RNNBase if kind in _GATES else _CLASSES[kind]
+        of = nn.RNNBase if kind in _RECURRENT else _CLASSES[kind]
         found = {name: one.default for name, one in inspect.signature(of).parameters.items()}
         # `nn.GRU` refuses the projection that its base class has.
         hidden = ("proj_size",) if kind == "gru" else ()
@@ -165,24 +132,16 @@ class TorchLayers(Layers[nn.Module]):
         }
 
 
-def _native(native: nn.Module, name: str) -> Any:
-    return getattr(native, _NATIVE.get(name, name))
+def _kind(layer: Layer) -> Kind:
+    """What the arrays are of."""
+    return "embedding" if layer.kind == "tied-embedding" else layer.kind
 
 
-def _recurrent(native: nn.Module) -> list[Any]:
-    """Input weight, hidden weight, input bias, hidden bias."""
-    return [getattr(native, name) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
-
-
-def _gates(native: Any, layer: Layer) -> Array:
-    """A copy with the gates on the first axis."""
-    values = _array(native)
-    return values.reshape(-1, layer.outputs, *values.shape[1:])
-
-
-def _write(native: Any, value: Array) -> None:
-    with torch.no_grad():
-        native.copy_(torch.from_numpy(value.reshape(native.shape)))
+def _held(native: nn.Module, layer: Layer) -> dict[str, Any]:
+    """The tensors, by the convention's names."""
+    owner = native.embedding if layer.kind == "tied-embedding" else native
+    level = _LEVEL if layer.kind in _RECURRENT else ""
+    return {row.name: getattr(owner, row.name + level) for row in CONVENTIONS[_kind(layer)]}
 
 
 def _array(tensor: Any) -> Array:

@@ -1,28 +1,28 @@
-"""The command `d2lparams`: reads what the user asked for, and shows what came out.
-
-Results go to standard output, progress and errors to standard error. Exit code 0: everything ran and every
-invariant agrees; 1: an invariant disagrees, or a column or a scenario failed, or there is nothing to show; 2:
-bad usage; 128 and the number of the signal: interrupted.
-
-Modules are imported by the commands that need them, so that `--help` and a usage error come at once.
-"""
+"""The commands that run scenarios, or show what there is to run: compare, repro, list, schema."""
 
 from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-import d2lparams
+from d2lparams.cli.console import (
+    Columns,
+    Jobs,
+    Offline,
+    Timeout,
+    complain,
+    errors,
+    listing,
+    output,
+    run_columns,
+    state,
+)
 from d2lparams.columns import (
     Column,
     UsageError,
@@ -37,71 +37,10 @@ from d2lparams.scenarios import scenarios as all_scenarios
 
 if TYPE_CHECKING:
     from d2lparams.comparison import Comparison
-    from d2lparams.environments import Environment
     from d2lparams.reports.scripts import Way
     from d2lparams.results import Run
-    from d2lparams.scenarios import Scenario
-
-app = typer.Typer(
-    name="d2lparams",
-    help="Parameter management on PyTorch, MXNet, JAX/Flax and TensorFlow/Keras, side by side, run for real.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-env = typer.Typer(help="The environments that the frameworks run in.", no_args_is_help=True)
-app.add_typer(env, name="env")
-
-output = Console()
-errors = Console(stderr=True)
-
-Columns = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[COLUMN]...", help="torch, mxnet, jax, tensorflow, or a backend's file. Default: all."
-    ),
-]
-Timeout = Annotated[
-    float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="Limit of one scenario on one column.")
-]
-Offline = Annotated[bool, typer.Option("--offline", help="Use only what is on this machine.")]
-Jobs = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Columns that run at once. Default: one a core.")
-]
 
 
-def main() -> None:
-    """The entry point: turns what the user or the machine got wrong into one sentence."""
-    try:
-        try:
-            app()
-        finally:
-            sys.stdout.flush()
-    except UsageError as error:
-        _complain(str(error))
-        sys.exit(2)
-    except OSError as error:
-        # What is still buffered cannot be written either, and must not be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # the reader (`| head`) has seen enough
-            _complain(str(error))
-        sys.exit(1)
-
-
-@app.callback(invoke_without_command=True)
-def _version(
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    if version:
-        output.print(f"d2lparams {d2lparams.__version__}", highlight=False)
-        raise typer.Exit
-
-
-@app.command()
 def compare(
     columns: Columns = None,
     scenario: Annotated[
@@ -139,7 +78,7 @@ def compare(
 
     target = _target(to)
     asked, chosen = parse_columns(columns or []), parse_scenarios(scenario or [], full=full)
-    runs, number = _run(asked, chosen, timeout, jobs, offline)
+    runs, number = run_columns(asked, chosen, timeout, jobs, offline)
     comparison = compare_runs(
         runs, scenarios=chosen, left_out=left_out(scenario or [], chosen), interrupted=bool(number)
     )
@@ -152,7 +91,6 @@ def compare(
         raise typer.Exit(1)
 
 
-@app.command()
 def repro(
     column: Annotated[str, typer.Argument(metavar="COLUMN", help="One column, for instance torch.")],
     scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="A scenario; or a group or a pattern.")],
@@ -172,7 +110,7 @@ def repro(
     from d2lparams.reports.scripts import nothing_to_show, ways_of
 
     asked, folder = parse_column(column), _folder(to)
-    (run,), number = _run([asked], parse_scenarios([scenario]), timeout, None, offline)
+    (run,), number = run_columns([asked], parse_scenarios([scenario]), timeout, None, offline)
     seen, whole = ways_of(run), _explain(run)
     ways = [one for one in seen if way in (None, one.name)]
     if whole and seen and not ways:
@@ -190,12 +128,11 @@ def repro(
         raise typer.Exit(1)
 
 
-@app.command(name="list")
 def list_() -> None:
     """Show the backends, with their versions and environments, and the scenarios."""
     from d2lparams.environments import find
 
-    backends = _listing("backend", "framework", "versions", "environment", "also called")
+    backends = listing("backend", "framework", "versions", "environment", "also called")
     for name, adapter in adapters().items():
         environment = find(Column(name, adapter))
         versions = (
@@ -207,10 +144,10 @@ def list_() -> None:
             Text(name, "bold"),
             adapter.title + ("\nthe reference" if adapter.reference else ""),
             "\n".join(f"{one} {version}".strip() for one, version in versions.items()),
-            _state(environment),
+            state(environment),
             "\n".join(adapter.aliases),
         )
-    scenarios, group = _listing("scenario", "section", "what it shows"), None
+    scenarios, group = listing("scenario", "section", "what it shows"), None
     for one in all_scenarios().values():
         if one.group != group:
             if group:
@@ -225,7 +162,6 @@ def list_() -> None:
         output.print(Text("(--full) takes long: it runs only with --full, or when -s asks for it."))
 
 
-@app.command()
 def schema() -> None:
     """Print the JSON Schema of what `compare --output` writes."""
     import json
@@ -233,128 +169,6 @@ def schema() -> None:
     from d2lparams.reports.document import schema as document_schema
 
     print(json.dumps(document_schema(), indent=2))  # noqa: T201  (plain text, whatever the width)
-
-
-@env.command("list")
-def env_list() -> None:
-    """Show which environments are there, and where."""
-    from d2lparams.environments import cache_root, find, location
-
-    table = _listing("column", "state", "Python", "versions", "folder")
-    for name, adapter in adapters().items():
-        column = Column(name, adapter)
-        found = find(column)
-        table.add_row(
-            Text(name, "bold"),
-            _state(found),
-            found.python_version if found else adapter.requires_python,
-            "\n".join(f"{one} {version}" for one, version in found.versions.items()) if found else "",
-            location(column).name,
-        )
-    output.print(table)
-    output.print(Text(f"\nin {cache_root() / 'envs'}"), soft_wrap=True)
-
-
-@env.command("path")
-def env_path(column: Annotated[str, typer.Argument(help="The column, for instance torch.")]) -> None:
-    """Print the folder of a column's environment; its interpreter is bin/python in it."""
-    from d2lparams.environments import find
-
-    found = find(parse_column(column))
-    if found is None:
-        errors.print(
-            f"{column} has no environment yet; `d2lparams env build {column}` makes one", soft_wrap=True
-        )
-        raise typer.Exit(1)
-    print(found.path)  # noqa: T201  (for `$(...)`, so without wrapping)
-
-
-@env.command("build")
-def env_build(
-    columns: Columns = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build anew what is there already.")] = False,
-    jobs: Jobs = None,
-    offline: Offline = False,
-) -> None:
-    """Build environments ahead of the first run."""
-    from d2lparams.reports.terminal import versions
-
-    asked = [parse_column(text) for text in columns or adapters()]
-    runs, number = _run(asked, [], 60.0, jobs, offline, rebuild)
-    for run in runs:
-        if run.error:
-            command = f"\n  command: {run.error.command}" if run.error.command else ""
-            log = f"\n  log: {run.log}" if run.log else ""
-            errors.print(f"{run.name}: {run.error.message}{command}{log}", soft_wrap=True, markup=False)
-        else:
-            output.print(Text(f"{run.name}: ready, {versions(run)}, Python {run.python}"))
-    if number:
-        raise typer.Exit(128 + number)
-    if any(run.error for run in runs):
-        raise typer.Exit(1)
-
-
-@env.command("clean")
-def env_clean(columns: Columns = None) -> None:
-    """Remove environments: the named ones, or without a name all of them, leftovers included."""
-    from d2lparams.environments import clean
-
-    removed = clean([parse_column(text) for text in columns] if columns else None)
-    for path in removed:
-        output.print(Text(f"removed {path}"), soft_wrap=True)
-    if not removed:
-        output.print("there was nothing to remove", highlight=False)
-
-
-def _complain(sentence: str) -> None:
-    errors.print(Text.assemble(("Error: ", "bold red"), sentence), soft_wrap=True)
-
-
-def _state(environment: Environment | None) -> Text:
-    return Text("ready", "green") if environment else Text("not built", "yellow")
-
-
-def _listing(*headings: str) -> Table:
-    """A table without lines, in which nothing is cut off."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
-
-
-def _run(
-    columns: list[Column],
-    scenarios: Iterable[Scenario],
-    timeout: float,
-    jobs: int | None,
-    offline: bool,
-    rebuild: bool = False,
-) -> tuple[list[Run], int]:
-    """The runs, and the number of the signal that ended them early, or 0. Progress is shown meanwhile."""
-    from d2lparams.reports.progress import Progress
-    from d2lparams.runner import Interrupted, run
-
-    chosen = list(scenarios)
-    try:
-        with Progress(errors, [one.name for one in columns], [one.name for one in chosen]) as progress:
-            runs = run(
-                columns,
-                chosen,
-                timeout=timeout,
-                jobs=jobs,
-                offline=offline,
-                rebuild=rebuild,
-                on_event=progress,
-                # A shutdown or a closed terminal ends a run as Ctrl-C does: nothing is left behind or lost.
-                heed=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
-            )
-    except Interrupted as interrupted:
-        return interrupted.runs, interrupted.signal_number
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to the cache folder: {error}; set D2LPARAMS_CACHE to another one"
-        ) from None
-    return runs, 0
 
 
 def _explain(run: Run) -> bool:
@@ -382,7 +196,7 @@ def _hand_over(ways: list[Way], folder: Path | None) -> bool:
         try:
             (folder / name).write_text(program, encoding="utf-8")
         except OSError as error:
-            _complain(f"could not write {folder / name}: {error}")
+            complain(f"could not write {folder / name}: {error}")
             return False
         output.print(Text(f"wrote {folder / name}"), soft_wrap=True)
     return True
@@ -431,6 +245,6 @@ def _write(comparison: Comparison, target: Path | None) -> bool:
         partial.replace(target)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        _complain(f"could not write {target}: {error}")
+        complain(f"could not write {target}: {error}")
         return False
     return True

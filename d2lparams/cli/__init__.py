@@ -1,0 +1,69 @@
+"""The command `d2lparams`: reads what the user asked for, and shows what came out.
+
+Results go to standard output, progress and errors to standard error. Exit code 0: everything ran and every
+invariant agrees; 1: an invariant disagrees, or a column or a scenario failed, or there is nothing to show; 2:
+bad usage; 128 and the number of the signal: interrupted.
+
+Modules are imported by the commands that need them, so that `--help` and a usage error come at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import d2lparams
+from d2lparams.cli import comparing, converting, files, transferring
+from d2lparams.cli.console import complain, output
+from d2lparams.cli.environment import env
+from d2lparams.columns import UsageError
+
+app = typer.Typer(
+    name="d2lparams",
+    help="Parameter management on PyTorch, MXNet, JAX/Flax and TensorFlow/Keras, side by side, run for real.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(env, name="env")
+app.command()(comparing.compare)
+app.command()(comparing.repro)
+app.command(name="list")(comparing.list_)
+app.command()(comparing.schema)
+app.command()(files.inspect)
+app.command()(converting.convert)
+app.command()(transferring.transfer)
+
+
+def main() -> None:
+    """The entry point: turns what the user or the machine got wrong into one sentence."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except UsageError as error:
+        complain(str(error))
+        sys.exit(2)
+    except OSError as error:
+        # What is still buffered cannot be written either, and must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # the reader (`| head`) has seen enough
+            complain(str(error))
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if version:
+        output.print(f"d2lparams {d2lparams.__version__}", highlight=False)
+        raise typer.Exit
