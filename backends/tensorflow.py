@@ -35,7 +35,9 @@ from d2lparams.interface import (
     Array,
     Backend,
     By,
+    Carrier,
     Claim,
+    Example,
     Format,
     Gradient,
     Layers,
@@ -191,6 +193,18 @@ class TensorFlowBackend(Backend[Any]):
         from backends.layers.tensorflow import TensorFlowLayers
 
         return TensorFlowLayers()
+
+    def carrier(self) -> Carrier[Any]:
+        """Of any Keras model: its calls are watched."""
+        from backends.carriers.tensorflow import TensorFlowCarrier
+
+        return TensorFlowCarrier()
+
+    def example(self, example: Example) -> Any:
+        """Those that are no MLP are written in `backends.examples.tensorflow`."""
+        from backends.examples.tensorflow import build
+
+        return self.mlp(example.mlp) if example.mlp is not None else build(example)
 
     def claims(self) -> Sequence[Claim]:
         """Those of the TensorFlow tab."""

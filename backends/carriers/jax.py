@@ -1,18 +1,17 @@
 """What any Flax module holds: it is applied to an input and watched, and its layers stand in the order seen.
 
 A module tells of its layers only when it is applied. It is applied to shapes, without computing, where that is
-enough. Without an example input, inputs are tried that fit one of the arrays; Flax holds the shape of every array
-against what a layer needs, so that one that goes through shows the order. Each use is found with the leaves that
-it reads, be they another layer's by `nn.map_variables`.
+enough. Without an example input, inputs are tried that fit one of the arrays; Flax holds the shape of every
+array against what a layer needs, so that one that goes through shows the order. Each use is found with the
+leaves that it reads, be they another layer's by `nn.map_variables`.
 
-What is computed is computed as in use: batch normalisations read their running statistics and nothing is dropped
-out, whatever the module says. What a layer gets and gives is kept by `sow`, which works inside of `nn.remat` and
-`nn.jit` too. The variables are never handed to anything that could change them; updates of other collections
-that `apply` returns are dropped.
+What is computed is computed as in use: batch normalisations read their running statistics and nothing is
+dropped out, whatever the module says. What a layer gets and gives is kept by `sow`, which works inside of
+`nn.remat` too. Nothing of the variables is changed but by `write` and `step`, which put new arrays into them.
 
-JAX owns the memory of the arrays, and nobody writes it: `read` gives a read-only view where it is the CPU's,
-which keeps that memory alive, and goes on showing the old values after `write` or a step has put new arrays into
-the variables. On another device it is a copy.
+JAX owns the memory of the arrays, and nobody writes it: `read` gives a read-only view where it is the CPU's. The
+view keeps that memory alive, and goes on showing the old values when a new array has taken the old one's place.
+On another device it is a copy.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ import dataclasses
 import inspect
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -36,7 +35,7 @@ from flax.core import DenyList, FrozenDict
 from flax.traverse_util import flatten_dict
 
 from backends.conventions.jax import CONVENTIONS, PROJECTION
-from backends.uses.jax import Model, Path
+from backends.uses.jax import Identity, Model, Path
 from d2lparams.interface import (
     Array,
     Carrier,
@@ -77,9 +76,13 @@ _CHOICES: Mapping[type[nn.Module], str] = {
     nn.Dropout: "deterministic",
 }
 _LOOKS = (jax.errors.JAXTypeError, jax.errors.JAXIndexError)
-_RUNS = itertools.count()
-_SEEN = "d2lparams"
+_COLLECTION = "d2lparams"
 _SIZES = (32, 28, 64, 16, 8, 96, 128, 224)
+
+
+_Plan = tuple[tuple[int, ...], ...]
+"""What takes the place of each use's output: of () nothing; of (0,) ones; of (axis, first, last, all) numbers along
+an axis, those from the first to the last of as many as there are in all."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,14 @@ class _Use:
         kind: of layer.
         rows: how its arrays hold the canonical ones.
         leaves: where in the variables each array is, by its name within the layer.
-        unsure: names of arrays that only look as if they were there, for a lifted transformation handed them on.
+        unsure: names of arrays that only seem to be there, for a lifted transformation handed them on.
         settings: as of `NativeLayer`.
         width: the size of the input's last axis.
         shape: of the output.
         channels: which of the output's axes is that of channels, where it is an image or a sequence with them.
-        turned: what makes the output canonical.
+        first: where it is in canonical layout.
+        time: which of the output's axes is that of steps, of a recurrent layer.
+        flipped: whether its last step comes first there.
     """
 
     module: Path
@@ -113,13 +118,24 @@ class _Use:
     settings: Mapping[str, Any]
     width: int
     shape: tuple[int, ...]
-    channels: int | None
-    turned: Callable[[Any], Any]
+    channels: int | None = None
+    first: int = 1
+    time: int | None = None
+    flipped: bool = False
 
     @property
     def many(self) -> int:
         """The number of channels; 0 where there are none."""
         return 0 if self.channels is None else self.shape[self.channels]
+
+    def turned(self, output: Any) -> Array:
+        """An output in canonical layout, as an array of its own."""
+        value = np.asarray(output)
+        if self.channels is not None:
+            value = np.moveaxis(value, self.channels, self.first)
+        if self.time is not None:
+            value = np.moveaxis(np.flip(value, self.time) if self.flipped else value, self.time, -2)
+        return np.array(value, order="C")
 
 
 class JaxCarrier(Carrier[Model]):
@@ -129,9 +145,9 @@ class JaxCarrier(Carrier[Model]):
 
     def structure(self, model: Model, x: Array | None) -> Structure:
         """Every use in order of application; that order is always seen."""
-        module, variables = _opened(model)
-        uses, x = _uses(module, variables, x)
-        flattened = _flattenings(module, variables, x, uses)
+        with _opened(model) as (module, variables):
+            uses, x = _uses(module, variables, x)
+            flattened = _flattenings(module, variables, x, uses)
         layers = [
             NativeLayer(
                 path,
@@ -146,50 +162,45 @@ class JaxCarrier(Carrier[Model]):
         return Structure(tuple(layers), ordered=True)
 
     def forward(self, model: Model, x: Array) -> Array:
-        """By `module.apply`."""
-        module, variables = _opened(model)
-        uses, _ = _uses(module, variables, x)
-        return np.array(_computed(partial(_output, module, uses), variables, jnp.asarray(x)), order="C")
+        """By `module.apply`, compiled."""
+        with _opened(model) as (module, variables):
+            uses, x = _uses(module, variables, x)
+            return _canonical(_run(module, variables, x)[0], uses)
 
     def outputs(self, model: Model, x: Array) -> list[tuple[str, Array]]:
         """What `sow` has kept."""
-        module, variables = _opened(model)
-        uses, _ = _uses(module, variables, x)
-        seen = _kept(module, variables, x, uses)
-        return [
-            (path, np.array(use.turned(one["output"]), order="C")) for (path, use), one in zip(_named(uses), seen)
-        ]
+        with _opened(model) as (module, variables):
+            uses, x = _uses(module, variables, x)
+            seen = _kept(module, variables, x, uses)
+            return [(path, use.turned(one["output"])) for (path, use), one in zip(_named(uses), seen)]
 
     def step(self, model: Model, x: Array, y: Array, learning_rate: float) -> Step:
         """By `optax.sgd`; the new arrays are put into the variables."""
-        module, variables = _opened(model)
-        if isinstance(variables, FrozenDict):
-            raise ValueError(_FROZEN)
-        uses, _ = _uses(module, variables, x)
-
-        def loss_and_output(params: Any, others: Any, x: Any, y: Any) -> tuple[Any, Any]:
-            output = _output(module, uses, {**others, "params": params}, x)
-            return jnp.mean((output - y) ** 2), output
-
-        params = variables["params"]
-        others = {name: collection for name, collection in variables.items() if name != "params"}
-        gradient = jax.value_and_grad(loss_and_output, has_aux=True)
-        (loss, output), gradients = _computed(gradient, params, others, jnp.asarray(x), jnp.asarray(y))
-        rule = optax.sgd(learning_rate)
-        updates, _ = rule.update(gradients, rule.init(params), params)
-        variables["params"] = optax.apply_updates(params, updates)
+        with _opened(model) as (module, variables):
+            if isinstance(variables, FrozenDict):
+                raise ValueError(_FROZEN)
+            uses, x = _uses(module, variables, x)
+            image = _image(uses, y.ndim)
+            target = np.moveaxis(y, image.first, image.channels) if image else y
+            params = variables["params"]
+            others = {name: collection for name, collection in variables.items() if name != "params"}
+            plain, compiled = _gradient(Identity(module))
+            (loss, output), gradients = _computed(plain, compiled, params, others, x, jnp.asarray(target))
+            rule = optax.sgd(learning_rate)
+            updates, _ = rule.update(gradients, rule.init(params), params)
+            variables["params"] = optax.apply_updates(params, updates)
         found: dict[Hashable, Array] = {
             _storage(variables, ("params", *path)): np.array(_bare(leaf))
             for path, leaf in flatten_dict(gradients).items()
         }
-        return Step(np.array(output, order="C"), float(loss), found)
+        return Step(_canonical(output, uses), float(loss), found)
 
     def native_input(self, x: Array, kind: Kind) -> Array:
         """Channels last for a convolution."""
         return np.ascontiguousarray(np.moveaxis(x, 1, -1)) if kind in ("conv1d", "conv2d") else x
 
 
-# -- the variables -----------------------------------------------------------------------------------------------
+# -- the variables ---------------------------------------------------------------------------------------------
 
 _FROZEN = (
     "the variables are a FrozenDict, which nothing can be written into; pass the model as (module, "
@@ -197,8 +208,11 @@ _FROZEN = (
 )
 
 
-def _opened(model: Model) -> tuple[nn.Module, Any]:
+@contextmanager
+def _opened(model: Model) -> Iterator[tuple[nn.Module, Any]]:
     """The module and its variables, also of what was made of `module.apply` by jax.jit and the like.
+
+    What is float64 stays so inside, whether or not the process has that switched on.
 
     Raises:
         ValueError: when there is no module, or the variables are empty.
@@ -206,7 +220,7 @@ def _opened(model: Model) -> tuple[nn.Module, Any]:
     function, variables = model
     if isinstance(function, jax.export.Exported):
         raise ValueError(
-            "an exported program shows no layers; carry the module that it was made from, with the same variables"
+            "an exported program shows no layers; carry the module that it was made from, with its variables"
         )
     module = getattr(getattr(function, "__wrapped__", function), "__self__", function)
     if not isinstance(module, nn.Module):
@@ -217,7 +231,9 @@ def _opened(model: Model) -> tuple[nn.Module, Any]:
         raise ValueError("the model has no variables yet; module.init(key, x) gives them")
     fields = {one.name for one in dataclasses.fields(module)}
     choices = {name: value for name, value in _IN_USE.items() if name in fields}
-    return (module.clone(**choices) if choices else module), variables
+    wide = any(str(leaf.dtype) == "float64" for leaf in jax.tree.leaves(variables))
+    with _wide(wide):
+        yield (module.clone(**choices) if choices else module), variables
 
 
 def _bare(leaf: Any) -> Any:
@@ -263,15 +279,15 @@ def _like(before: Any, value: Array) -> Any:
     own = np.array(value, order="C")
     if not isinstance(before, jax.Array):
         return own
-    with _wide(own.dtype):
+    with _wide(own.dtype.itemsize == 8):
         return jax.device_put(own, before.sharding if before.committed else None)
 
 
-def _wide(dtype: np.dtype[Any]) -> AbstractContextManager[Any]:
+def _wide(wanted: bool) -> AbstractContextManager[Any]:
     """Let 64 bits be, which JAX would halve unless the process has switched them on."""
-    if dtype.itemsize < 8 or jax.config.jax_enable_x64:
+    if not wanted or jax.config.jax_enable_x64:
         return nullcontext()
-    switch = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
+    switch = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
     context: AbstractContextManager[Any] = switch(True)
     return context
 
@@ -284,44 +300,81 @@ def _with(tree: Any, path: Path, leaf: Any) -> Any:
     return FrozenDict(changed) if isinstance(tree, FrozenDict) else changed
 
 
-# -- applied and watched -----------------------------------------------------------------------------------------
+# -- applied and watched ---------------------------------------------------------------------------------------
 
 
-def _apply(module: nn.Module, variables: Any, x: Any, watch: _Watch) -> Any:
-    """The output and what the collections became, watched, as in use.
+def _apply(module: nn.Module, variables: Any, x: Any, watch: _Watch) -> tuple[Any, Any]:
+    """The output and what was kept, watched, as in use.
 
-    What nn.jit has traced is kept by what may be changed, and is not called again. A name that was never there
-    before among what may not be changed makes this a run of its own, so that it sees everything, and the user's
-    runs see nothing of it.
+    What nn.jit has traced before is not called again, so it is told to compile nothing: this run sees
+    everything, and the user's runs see nothing of it. Only our own collection may change; that is written as
+    what denies all others, which Flax takes for empty, so that `nn.map_variables` does not begin with the run
+    of its own that it makes when something is to be initialised.
     """
     known = inspect.signature(type(module).__call__).parameters
     choices = {name: value for name, value in _IN_USE.items() if name in known}
-    given = {name: collection for name, collection in variables.items() if name != "intermediates"}
-    with nn.intercept_methods(watch):
-        return module.apply(given, x, mutable=DenyList(("params", f"{_SEEN} {next(_RUNS)}")), **choices)
+    mutable = DenyList(DenyList((_COLLECTION,)))
+    with nn.intercept_methods(watch), jax.disable_jit():
+        output, updated = module.apply(variables, x, mutable=mutable, **choices)
+    return output, updated.get(_COLLECTION, {})
 
 
-def _computed(function: Callable[..., Any], *given: Any) -> Any:
+def _computed(plain: Callable[..., Any], compiled: Callable[..., Any], *given: Any) -> Any:
     """What a function of arrays gives: compiled as a whole, unless the module looks at values."""
     try:
-        return jax.jit(function)(*given)
+        return compiled(*given)
     except _LOOKS:
-        return function(*given)
+        return plain(*given)
 
 
-def _output(module: nn.Module, uses: Sequence[_Use], variables: Any, x: Any) -> Any:
-    """What the module gives, canonical layout."""
-    output, _ = _apply(module, variables, x, _Watch(variables))
+def _run(module: nn.Module, variables: Any, x: Any, plan: _Plan = ()) -> tuple[Any, Any]:
+    """The output and what was kept, of a real run."""
+    found: tuple[Any, Any] = _computed(*_runs(Identity(module), plan), variables, x)
+    return found
+
+
+@lru_cache(maxsize=128)
+def _runs(key: Identity, plan: _Plan) -> tuple[Any, Any]:
+    """What runs a module, of (variables, x): the function, and it compiled."""
+
+    def run(variables: Any, x: Any) -> tuple[Any, Any]:
+        return _apply(key.module, variables, x, _Watch(variables, plan, keep=True))
+
+    return run, jax.jit(run)
+
+
+@lru_cache(maxsize=128)
+def _gradient(key: Identity) -> tuple[Any, Any]:
+    """What gives loss and output, and the gradients, of (params, other collections, x, y)."""
+
+    def loss_and_output(params: Any, others: Any, x: Any, y: Any) -> tuple[Any, Any]:
+        variables = {**others, "params": params}
+        output = _one_array(_apply(key.module, variables, x, _Watch(variables))[0])
+        return jnp.mean((output - y) ** 2), output
+
+    gradient = jax.value_and_grad(loss_and_output, has_aux=True)
+    return gradient, jax.jit(gradient)
+
+
+def _one_array(output: Any) -> Any:
     if not hasattr(output, "shape"):
         raise ValueError(
-            f"the model gives a {type(output).__name__}, and only one array can be held against another; carry a "
-            "module that gives it"
+            f"the model gives a {type(output).__name__}, and only one array can be held against another; carry "
+            "a module that gives one"
         )
-    last = uses[-1] if uses else None
-    # An image that nothing has flattened comes out as the last layer left it.
-    if last and last.channels is not None and len(last.shape) == output.ndim:
-        output = last.turned(output)
     return output
+
+
+def _canonical(output: Any, uses: Sequence[_Use]) -> Array:
+    """What the module gives, canonical layout."""
+    image = _image(uses, _one_array(output).ndim)
+    return image.turned(output) if image else np.array(output, order="C")
+
+
+def _image(uses: Sequence[_Use], axes: int) -> _Use | None:
+    """The last use, where the output is an image as it left it: nothing has flattened it since."""
+    last = uses[-1] if uses else None
+    return last if last and last.channels is not None and len(last.shape) == axes else None
 
 
 class _Watch:
@@ -329,7 +382,7 @@ class _Watch:
 
     Args:
         variables: that the module is applied to, these very objects.
-        replace: what gives another output for one, of (the number of the use, output).
+        plan: what takes the place of outputs, where anything does.
         keep: whether to `sow` what a layer gets and gives.
 
     Attributes:
@@ -341,7 +394,7 @@ class _Watch:
     def __init__(
         self,
         variables: Any,
-        replace: Callable[[int, Any], Any] | None = None,
+        plan: _Plan = (),
         *,
         keep: bool = False,
     ) -> None:
@@ -350,7 +403,7 @@ class _Watch:
         self.classes: dict[Path, str] = {}
         self._shapes = {place: _bare(leaf).shape for place, leaf in flatten_dict(variables).items()}
         self._places = {id(_bare(leaf)): place for place, leaf in flatten_dict(variables).items()}
-        self._replace, self._keep = replace, keep
+        self._plan, self._keep = plan, keep
         self._calls: dict[Path, int] = {}
         self._inside = False
 
@@ -371,7 +424,9 @@ class _Watch:
             return call(*args, **kwargs)
         self._inside = True
         try:
-            result = call(*args, **kwargs)
+            # A recurrent layer's steps need not be written out one by one.
+            with jax.disable_jit(type(module) is not nn.RNN):
+                result = call(*args, **kwargs)
         finally:
             self._inside = False
         return self._seen(
@@ -401,10 +456,10 @@ class _Watch:
         self.uses.append(
             dataclasses.replace(use, number=number, path=holder.path, leaves=leaves, unsure=unsure)
         )
-        if self._replace:
-            output = self._replace(len(self.uses) - 1, output)
+        if self._plan:
+            output = _replaced(output, self._plan[len(self.uses) - 1])
         if self._keep:
-            module.sow("intermediates", _SEEN, {"input": x, "output": output, "read": read})
+            module.sow(_COLLECTION, "use", {"input": x, "output": output, "read": read})
         return (result[0], output) if carried else output
 
     def _leaves(self, holder: nn.Module) -> tuple[dict[str, Path], tuple[str, ...], dict[str, Any]]:
@@ -461,7 +516,7 @@ def _why_not(module: Any, x: Any) -> str:
 
 def _why_not_cell(cell: Any) -> str:
     if type(cell) not in _CELLS:
-        return f"runs a {type(cell).__name__}; the cells that are known are LSTMCell, OptimizedLSTMCell and GRUCell"
+        return f"runs a {type(cell).__name__}; cells that are known are LSTMCell, OptimizedLSTMCell and GRUCell"
     if cell.gate_fn not in (nn.sigmoid, jax.nn.sigmoid, jax.lax.logistic):
         return "has another recurrent activation than the sigmoid"
     if cell.activation_fn not in (nn.tanh, jnp.tanh, jax.lax.tanh):
@@ -478,50 +533,56 @@ def _sizes(value: Any) -> Sequence[int]:
 def _use(module: Any, method: str, x: Any, output: Any, kwargs: Mapping[str, Any]) -> _Use:
     """What a use is, apart from where its arrays are."""
     settings: dict[str, Any] = {}
-    channels = None
-    turned: Callable[[Any], Any] = _same
+    layout: dict[str, Any] = {}
     if type(module) is nn.RNN:
         kind = _CELLS[type(module.cell)]
         given = {name: value for name, value in kwargs.items() if value is not None}
         reverse = given.get("reverse", module.reverse)
         if reverse:
             settings["reverse"] = True
-        time = 0 if given.get("time_major", module.time_major) else output.ndim - 2
-        flipped = reverse and not given.get("keep_order", module.keep_order)
-
-        def turned(value: Any) -> Any:
-            return jnp.moveaxis(jnp.flip(value, time) if flipped else value, time, -2)
-    else:
-        kind = "dense" if method == "attend" else _KINDS[type(module)]
-    if type(module) is nn.Conv:
-        kind = "conv1d" if len(_sizes(module.kernel_size)) == 1 else "conv2d"
-        channels = output.ndim - 1
-        first = output.ndim - 1 - len(_sizes(module.kernel_size))
-
-        def turned(value: Any) -> Any:
-            return jnp.moveaxis(value, -1, first)
-
+        layout["time"] = 0 if given.get("time_major", module.time_major) else output.ndim - 2
+        layout["flipped"] = reverse and not given.get("keep_order", module.keep_order)
+    elif type(module) is nn.Conv:
+        spatial = len(_sizes(module.kernel_size))
+        kind = "conv1d" if spatial == 1 else "conv2d"
+        layout = {"channels": output.ndim - 1, "first": output.ndim - 1 - spatial}
         if module.feature_group_count != 1:
             settings["groups"] = module.feature_group_count
+    else:
+        kind = "dense" if method == "attend" else _KINDS[type(module)]
     if type(module) in (nn.BatchNorm, nn.LayerNorm):
         settings["epsilon"] = float(module.epsilon)
     if type(module) is nn.BatchNorm and output.ndim > 2:
-        axis = channels = _sizes(module.axis)[0] % output.ndim
+        layout["channels"] = _sizes(module.axis)[0] % output.ndim
+    return _Use(
+        module=module.path,
+        number=0,
+        path=(),
+        name=type(module).__name__,
+        kind=kind,
+        rows=PROJECTION if method == "attend" else CONVENTIONS[kind],
+        leaves={},
+        unsure=(),
+        settings=settings,
+        width=x.shape[-1] if x.ndim else 0,
+        shape=tuple(output.shape),
+        **layout,
+    )
 
-        def turned(value: Any) -> Any:
-            return jnp.moveaxis(value, axis, 1)
 
-    rows = PROJECTION if method == "attend" else CONVENTIONS[kind]
-    name, width = type(module).__name__, x.shape[-1] if x.ndim else 0
-    shape = tuple(output.shape)
-    return _Use(module.path, 0, (), name, kind, rows, {}, (), settings, width, shape, channels, turned)
+def _replaced(output: Any, by: tuple[int, ...]) -> Any:
+    """What takes an output's place; see `_Plan`."""
+    if not by:
+        return output
+    if len(by) == 1:
+        return jnp.ones_like(output)
+    axis, first, last, every = by
+    along = [size if one == axis else 1 for one, size in enumerate(output.shape)]
+    numbers = jnp.asarray(probe(every)[first:last], output.dtype)
+    return jnp.broadcast_to(numbers.reshape(along), output.shape)
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
-# -- what was seen -----------------------------------------------------------------------------------------------
+# -- what was seen ---------------------------------------------------------------------------------------------
 
 
 def _uses(module: nn.Module, variables: Any, x: Array | None) -> tuple[list[_Use], Any]:
@@ -546,23 +607,35 @@ def _uses(module: nn.Module, variables: Any, x: Array | None) -> tuple[list[_Use
             _check_unsure(module, variables, one, watch.uses)
         return watch.uses, one
     raise ValueError(
-        "a Flax module shows its layers when it is applied, and none of the inputs that were tried fits; pass an "
-        "example input x"
+        "a Flax module shows its layers when it is applied, and none of the inputs that were tried fits; pass "
+        "an example input x"
     )
 
 
 def _watched(module: nn.Module, variables: Any, x: Any) -> _Watch:
+    leaves, form = jax.tree.flatten(dict(variables))
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    try:
+        return _traced(Identity(module), form, shapes, (x.shape, str(x.dtype)))
+    except _LOOKS:
+        # The module looks at values. Two leaves that are one object must not be taken for each other.
+        copied = jax.tree.map(jnp.array, dict(variables))
+        watch = _Watch(copied)
+        _apply(module, copied, x, watch)
+        return watch
+
+
+@lru_cache(maxsize=128)
+def _traced(key: Identity, form: Any, leaves: tuple[tuple[Any, str], ...], x: tuple[Any, str]) -> _Watch:
+    """What is seen when the module is applied to shapes."""
     seen: list[_Watch] = []
 
     def run(variables: Any, x: Any) -> None:
         seen.append(_Watch(variables))
-        _apply(module, variables, x, seen[-1])
+        _apply(key.module, variables, x, seen[-1])
 
-    try:
-        jax.eval_shape(run, dict(variables), x)
-    except _LOOKS:
-        # The module looks at values. Two leaves that are one object must not be taken for each other.
-        run(jax.tree.map(jnp.array, dict(variables)), x)
+    variables = form.unflatten([jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
+    jax.eval_shape(run, variables, jax.ShapeDtypeStruct(*x))
     return seen[-1]
 
 
@@ -612,31 +685,22 @@ def _named(uses: Sequence[_Use]) -> Iterator[tuple[str, _Use]]:
 
 
 def _kept(
-    module: nn.Module,
-    variables: Any,
-    x: Any,
-    uses: Sequence[_Use],
-    replace: Callable[[int, Any], Any] | None = None,
+    module: nn.Module, variables: Any, x: Any, uses: Sequence[_Use], plan: _Plan = ()
 ) -> list[Mapping[str, Any]]:
     """What each use gets, gives and reads, of a real run.
 
     Raises:
         ValueError: when a transformation keeps nothing of what happens inside.
     """
-
-    def run(variables: Any, x: Any) -> Any:
-        _, updated = _apply(module, variables, x, _Watch(variables, replace, keep=True))
-        return updated.get("intermediates", {})
-
-    kept = _computed(run, variables, jnp.asarray(x))
+    _, kept = _run(module, variables, x, plan)
     found = []
     for use in uses:
         try:
-            found.append(_at(kept, (*use.module, _SEEN))[use.number])
+            found.append(_at(kept, (*use.module, "use"))[use.number])
         except (KeyError, IndexError):
             raise ValueError(
                 f"layer {'.'.join(use.path)!r} is applied inside of a lifted transformation that hands on no "
-                "'intermediates', so that what it gives cannot be seen"
+                "other collections, so that what it gives cannot be seen"
             ) from None
     return found
 
@@ -670,20 +734,16 @@ def _flattenings(module: nn.Module, variables: Any, x: Any, uses: Sequence[_Use]
         return {}
     # All numbers are different ones, so that branches that are put side by side stay apart.
     counts = [use.many for use in uses]
-    numbers = np.split(probe(sum(counts)), np.cumsum(counts))
-
-    def replace(number: int, output: Any) -> Any:
-        use = uses[number]
-        if number in keeps:
-            return output
-        if use.channels is None:
-            return jnp.ones_like(output)
-        along = [size if axis == use.channels else 1 for axis, size in enumerate(output.shape)]
-        return jnp.broadcast_to(jnp.asarray(numbers[number], output.dtype).reshape(along), output.shape)
-
+    ends = list(itertools.accumulate(counts))
+    plan: list[tuple[int, ...]] = []
+    for number, use in enumerate(uses):
+        if use.channels is not None:
+            plan.append((use.channels, ends[number] - use.many, ends[number], ends[-1]))
+        else:
+            plan.append(() if number in keeps else (0,))
     found = {}
-    seen = _kept(module, variables, x, uses, replace)
-    branches = sum(counts) if sum(map(bool, counts)) > 1 else 0
+    seen = _kept(module, variables, x, uses, tuple(plan))
+    branches = ends[-1] if sum(map(bool, counts)) > 1 else 0
     for number, channels in asked.items():
         use = uses[number]
         values = np.array(seen[number]["input"], "float32").reshape(-1, use.width)[0]
@@ -710,7 +770,7 @@ def _flattening(path: str, values: Array, last: int, branches: int) -> Flattened
     different = 1 + int(np.count_nonzero(np.diff(np.sort(values)) > 1e-6))
     if different == 1 or different == len(values) <= branches:
         return None
-    # Where the border of a pooling makes numbers of its own, the last convolution says how many channels there are.
+    # Where the border of a pooling makes numbers of its own, the last convolution says how many there are.
     for channels in (different, last):
         if 1 < channels < len(values) and len(values) % channels == 0:
             try:

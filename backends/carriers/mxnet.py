@@ -158,24 +158,25 @@ def _kind(path: str, block: Any) -> Kind | None:
             "and load_parameters into it"
         )
     own = {id(one): one for one in (*block._reg_params.values(), *block.params._params.values())}
+    kind = next((kind for of, kind in _KINDS.items() if _computes_as(block, of)), None)
+    if kind is None:
+        if own:
+            known = ", ".join(of.__name__ for of in _KINDS)
+            raise UnknownLayer(f"{where} holds parameters and is none of {known}, computing as they do")
+        return None
     if any(one._data is None for one in own.values()):
         raise ValueError(f"{where} has no arrays yet; call initialize() and give the model a first batch")
-    for of, kind in _KINDS.items():
-        if _computes_as(block, of):
-            if reason := _particular(block, kind):
-                raise UnknownLayer(f"{where} {reason}")
-            return kind
-    if own:
-        known = ", ".join(of.__name__ for of in _KINDS)
-        raise UnknownLayer(f"{where} holds parameters and is none of {known}")
-    return None
+    if reason := _particular(block, kind):
+        raise UnknownLayer(f"{where} {reason}")
+    return kind
 
 
 def _computes_as(block: Any, of: Any) -> bool:
     """Whether a block is one of a class, or of one derived from it that computes the same."""
     methods = ("__call__", "forward", "hybrid_forward", "unroll")
     return isinstance(block, of) and all(
-        getattr(type(block), name, None) is getattr(of, name, None) for name in methods
+        getattr(type(block), name, None) is getattr(of, name, None) and name not in vars(block)
+        for name in methods
     )
 
 

@@ -93,9 +93,14 @@ class TorchCarrier(Carrier[nn.Module]):
                     f"{seen[dense][0].path!r} is flattened cannot be seen"
                 )
             given = again[dense].given
+            if given.ndim > 2 and torch.equal(given, given[..., :1].expand_as(given)):
+                # It is applied to all places of a channel, and nothing is flattened.
+                return probe(channels)
             return _numpy(given.reshape(-1, given.shape[-1])[0])
 
-        return structure_of_calls(seen, left, probed)
+        found = structure_of_calls(seen, left, probed)
+        _refuse_normalised_places(found.layers)
+        return found
 
     def forward(self, model: nn.Module, x: Array) -> Array:
         """In eval mode, without gradients."""
@@ -234,6 +239,22 @@ def _sequential(module: nn.Module) -> bool:
     )
 
 
+def _refuse_normalised_places(layers: Sequence[NativeLayer]) -> None:
+    """What normalises each place of a flattened image has no canonical order unless it goes by channels."""
+    for place, layer in enumerate(layers):
+        if layer.flattened is None or not layer.flattened.channels_last:
+            continue
+        size = layer.shapes["weight"][1]
+        for before in reversed(layers[:place]):
+            if before.kind not in ("batchnorm", "layernorm"):
+                break
+            if (size,) in before.shapes.values():
+                raise UnknownLayer(
+                    f"layer {before.path!r} normalises a flattened image in which the channels of one place "
+                    "stand together; flatten it channel by channel, or normalise it before"
+                )
+
+
 def _layers(path: str, module: nn.Module) -> list[NativeLayer]:
     """One layer; of a recurrent module, one for each level and direction."""
     kind = next(kind for of, kind in _KINDS.items() if isinstance(module, of))
@@ -328,7 +349,8 @@ def _refuse_overlaps(registered: Sequence[tuple[str, nn.Module]]) -> None:
 
 
 def _numpy(tensor: Any) -> Array:
-    """A copy."""
+    """A copy; of bfloat16, which NumPy does not have, as float32."""
+    tensor = tensor.float() if tensor.dtype is torch.bfloat16 else tensor
     return np.array(tensor.detach().cpu().numpy(), order="C")
 
 

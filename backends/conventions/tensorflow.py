@@ -1,7 +1,8 @@
 """How Keras keeps the arrays of its layers.
 
 Kernels are (..., in, out), channels stand last. The gates of a recurrent layer stand side by side in one
-kernel: input, forget, cell, output, and update, reset, new (update is the share of the old state, as everywhere here). An LSTM has one bias for each gate, a GRU two (with its default reset_after=True), one row each. A batch
+kernel: input, forget, cell, output, and update, reset, new (update is the share of the old state, as everywhere
+here). An LSTM has one bias for each gate, a GRU two (with its default reset_after=True), one row each. A batch
 normalisation calls its scale gamma and its shift beta; moving mean and variance are variables that are not
 trained. The default epsilon is 1e-3 everywhere.
 """

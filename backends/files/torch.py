@@ -52,8 +52,9 @@ def pack(source: str, target: str, ties: Sequence[Sequence[str]]) -> None:
     state: dict[str, torch.Tensor] = {}
     with open_tensor_file(Path(source)) as file:
         for name, entry in file.entries.items():
-            raw = torch.from_numpy(file.raw(name).copy())
-            tensor = raw.view(getattr(torch, entry.dtype)).reshape(entry.shape)
+            tensor = torch.empty(entry.shape, dtype=getattr(torch, entry.dtype))
+            if entry.nbytes:
+                tensor.reshape(-1).view(torch.uint8).copy_(torch.from_numpy(file.raw(name)))
             state.update(dict.fromkeys((name, *others.get(name, ())), tensor))
     torch.save(state, target)
 

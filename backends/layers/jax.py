@@ -57,9 +57,7 @@ class JaxLayers(Layers[Model]):
         axes = {name: axes_in_words(kind, row) for row in CONVENTIONS[kind] for name in row.names}
         leaves = flatten_dict(native[1]).items()
         return [
-            Part(
-                ".".join(path[1:]), tuple(leaf.shape), str(leaf.dtype), axes[_name(path)], path[0] == "params"
-            )
+            Part(".".join(path[1:]), tuple(leaf.shape), str(leaf.dtype), axes[_name(path)], path[0] == "params")
             for path, leaf in sorted(leaves, key=lambda leaf: leaf[0][0] != "params")
         ]
 

