@@ -9,9 +9,9 @@ What is computed is computed as in use: batch normalisations read their running 
 dropped out, whatever the module says. What a layer gets and gives is kept by `sow`, which works inside of
 `nn.remat` too. Nothing of the variables is changed but by `write` and `step`, which put new arrays into them.
 
-JAX owns the memory of the arrays, and nobody writes it: `read` gives a read-only view where it is the CPU's. The
-view keeps that memory alive, and goes on showing the old values when a new array has taken the old one's place.
-On another device it is a copy.
+JAX owns the memory of the arrays, and nobody writes it: `read` gives a read-only view where it is the CPU's.
+The view keeps that memory alive, and goes on showing the old values when a new array has taken the old one's
+place. On another device it is a copy.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ _SIZES = (32, 28, 64, 16, 8, 96, 128, 224)
 
 
 _Plan = tuple[tuple[int, ...], ...]
-"""What takes the place of each use's output: of () nothing; of (0,) ones; of (axis, first, last, all) numbers along
-an axis, those from the first to the last of as many as there are in all."""
+"""What takes the place of each use's output: of () nothing; of (0,) ones; of (axis, first, last, all) numbers
+along an axis, those from the first to the last of as many as there are in all."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,10 @@ class _Use:
             value = np.moveaxis(np.flip(value, self.time) if self.flipped else value, self.time, -2)
         return np.array(value, order="C")
 
+    def native(self, output: Array) -> Array:
+        """The way back, of channels."""
+        return output if self.channels is None else np.moveaxis(output, self.first, self.channels)
+
 
 class JaxCarrier(Carrier[Model]):
     """Carries the variables of a module; a model is the pair of both, as `module.init` leaves it."""
@@ -181,7 +185,7 @@ class JaxCarrier(Carrier[Model]):
                 raise ValueError(_FROZEN)
             uses, x = _uses(module, variables, x)
             image = _image(uses, y.ndim)
-            target = np.moveaxis(y, image.first, image.channels) if image else y
+            target = image.native(y) if image else y
             params = variables["params"]
             others = {name: collection for name, collection in variables.items() if name != "params"}
             plain, compiled = _gradient(Identity(module))

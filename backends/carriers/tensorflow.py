@@ -12,6 +12,7 @@ use, optimizer and compiled function reads.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,7 +148,7 @@ class TensorFlowCarrier(Carrier[Any]):
         optimizer.apply([gradient for _, gradient in used], [one for one, _ in used])
         moved: dict[Hashable, Array] = {
             # The gradient of an embedding is a list of rows.
-            _storage(one): np.array(tf.convert_to_tensor(gradient))
+            storage_of(one): np.array(tf.convert_to_tensor(gradient))
             for one, gradient in used
         }
         return Step(_canonical(np.array(output), len(np.shape(x))), float(loss), moved)
@@ -204,14 +205,35 @@ def _places(model: Any, path: str = "") -> tuple[list[Place], bool]:
     elif isinstance(model, keras.Sequential):
         inner, ordered, own = [(layer, False) for layer in model.layers], True, {}
     found: list[Place] = []
+    names = {**_stable_names([layer for layer, _ in inner]), **own}
     for layer, reverse in inner:
-        name = ".".join(filter(None, (path, own.get(id(layer), layer.name))))
+        name = ".".join(filter(None, (path, names[id(layer)])))
         places, certain = _places(layer, name)
         if reverse and isinstance(layer, _REVERSIBLE):
             places = [(f"{name}.reverse", layer, True)]
         found += places
         ordered = ordered and (certain or not places)
     return _told_apart(found), ordered
+
+
+def _stable_names(layers: Sequence[Any]) -> dict[int, str]:
+    """The names of layers, by identity; those that Keras has given are counted anew in each model.
+
+    Keras counts them for the whole process, so that the same model has other names when it is built again; its
+    own files count as is done here.
+    """
+    counts: dict[str, int] = {}
+    found: dict[int, str] = {}
+    for layer in layers:
+        automatic = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
+        if id(layer) in found:
+            continue
+        if re.fullmatch(rf"{automatic}(_\d+)?", layer.name):
+            number = counts[automatic] = counts.get(automatic, -1) + 1
+            found[id(layer)] = f"{automatic}_{number}" if number else automatic
+        else:
+            found[id(layer)] = layer.name
+    return found
 
 
 def _told_apart(places: Sequence[Place]) -> list[Place]:
@@ -322,10 +344,11 @@ def _array(name: str, variable: Any) -> NativeArray:
         # A copy, for TensorFlow may take the memory of an array for its own.
         variable.assign(np.array(value))
 
-    return NativeArray(name, tuple(variable.shape), dtype, _storage(variable), read, write)
+    return NativeArray(name, tuple(variable.shape), dtype, storage_of(variable), read, write)
 
 
-def _storage(variable: Any) -> Hashable:
+def storage_of(variable: Any) -> Hashable:
+    """Equal for two variables that are the same stored numbers."""
     return id(value_of(variable).handle)
 
 

@@ -1,4 +1,4 @@
-"""Layers of Keras: channels last, kernels (in, out), a recurrent layer's gates side by side in one kernel."""
+"""Keras' layers, one at a time; how each keeps its arrays stands in `conventions`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from d2lparams.interface import Array, Layer, LayerKind, Layers, Part, Unsupported
+from backends.carriers.tensorflow import arrays_of, storage_of
+from backends.conventions.tensorflow import CONVENTIONS
+from d2lparams.interface import (
+    Array,
+    Kind,
+    Layer,
+    LayerKind,
+    Layers,
+    Part,
+    Unsupported,
+    axes_in_words,
+    to_canonical,
+    to_native,
+    with_summed_biases,
+    with_two_biases,
+)
 
 _CLASSES: dict[LayerKind, str] = {
     "dense": "Dense",
@@ -21,17 +36,6 @@ _CLASSES: dict[LayerKind, str] = {
     "gru": "GRU",
     "embedding": "Embedding",
     "tied-embedding": "ReversibleEmbedding",
-}
-
-_AXES: dict[LayerKind, tuple[str, ...]] = {
-    "dense": ("in, out", "out"),
-    "conv2d": ("height, width, in, out", "out"),
-    "batchnorm": ("features",) * 4,
-    "layernorm": ("features",) * 2,
-    "lstm": ("in, 4 * units (i f g o)", "units, 4 * units (i f g o)", "4 * units (i f g o)"),
-    "gru": ("in, 3 * units (z r n)", "units, 3 * units (z r n)", "input and hidden, 3 * units (z r n)"),
-    "embedding": ("vocabulary, width",),
-    "tied-embedding": ("vocabulary, width",),
 }
 
 # What decides what a layer computes; a signature has much more.
@@ -46,13 +50,9 @@ _SETTINGS: dict[LayerKind, tuple[str, ...]] = {
     "tied-embedding": ("tie_weights", "logit_soft_cap", "mask_zero"),
 }
 
-_NORMALISED = ("weight", "bias", "running mean", "running variance")
-# Keras' order of gates is update, reset, new; the canonical one is reset, update, new. It is its own inverse.
-_GATES = [1, 0, 2]
-
 
 class TensorFlowLayers(Layers[Any]):
-    """Layers of Keras; each holds its variables in a fixed order."""
+    """Layers of Keras."""
 
     def build(self, layer: Layer) -> Any:
         """A layer with its variables."""
@@ -81,37 +81,29 @@ class TensorFlowLayers(Layers[Any]):
 
     def parts(self, native: Any, layer: Layer) -> list[Part]:
         """The variables of `layer.weights`, which has those that are not trained last."""
+        kind = _kind(layer)
+        axes = {
+            one.storage: axes_in_words(kind, row)
+            for row in CONVENTIONS[kind]
+            for one in arrays_of(native, [row])
+        }
         return [
-            Part(one.name, tuple(one.shape), one.dtype, axes, one.trainable)
-            for one, axes in zip(native.weights, _AXES[layer.kind], strict=True)
+            Part(one.name, tuple(one.shape), one.dtype, axes[storage_of(one)], one.trainable)
+            for one in native.weights
         ]
 
     def read(self, native: Any, layer: Layer) -> dict[str, Array]:
         """Copies in canonical form."""
-        values = [np.array(one) for one in native.get_weights()]
-        if layer.kind == "dense":
-            return {"weight": values[0].T, "bias": values[1]}
-        if layer.kind == "conv2d":
-            return {"weight": values[0].transpose(3, 2, 0, 1), "bias": values[1]}
-        if layer.kind in ("batchnorm", "layernorm"):
-            return dict(zip(_NORMALISED, values))
-        if layer.kind == "lstm":
-            names = ("input weight", "hidden weight", "bias")
-            return {name: _by_gate(value, 4) for name, value in zip(names, values)}
-        if layer.kind == "gru":
-            inputs, hidden = (_by_gate(value, 3)[_GATES] for value in values[:2])
-            given, past = (_by_gate(value, 3)[_GATES] for value in values[2])
-            return {
-                "input weight": inputs,
-                "hidden weight": hidden,
-                "input bias": np.stack([given[0] + past[0], given[1] + past[1], given[2]]),
-                "hidden bias": past[2],
-            }
-        return {"weight": values[0]}
+        kind = _kind(layer)
+        arrays = {one.name: np.array(one.read()) for one in arrays_of(native, CONVENTIONS[kind])}
+        return with_summed_biases(kind, to_canonical(kind, CONVENTIONS[kind], arrays))
 
     def assign(self, native: Any, layer: Layer, values: Mapping[str, Array]) -> None:
-        """Write all values at once."""
-        native.set_weights(_native(layer.kind, {**self.read(native, layer), **values}))
+        """Write values; of two biases that are added, the second is zero."""
+        kind = _kind(layer)
+        held = {one.name: one for one in arrays_of(native, CONVENTIONS[kind])}
+        for name, value in to_native(kind, CONVENTIONS[kind], with_two_biases(kind, values)):
+            held[name].write(value)
 
     def forward(self, native: Any, layer: Layer, x: Array, *, training: bool = False) -> Array:
         """The output; images are transposed to channels last and back."""
@@ -151,32 +143,6 @@ def _logits(native: Any, x: Array) -> Any:
     return native(native(x), reverse=True)
 
 
-def _by_gate(value: Array, gates: int) -> Array:
-    """(..., gates * units) as (gates, units, ...)."""
-    apart = value.reshape(*value.shape[:-1], gates, -1)
-    return np.moveaxis(np.moveaxis(apart, -1, 0), -1, 0)
-
-
-def _side_by_side(value: Array) -> Array:
-    """(gates, units, ...) as (..., gates * units)."""
-    last = np.moveaxis(np.moveaxis(value, 0, -1), 0, -1)
-    return last.reshape(*last.shape[:-2], -1)
-
-
-def _native(kind: LayerKind, values: Mapping[str, Array]) -> list[Array]:
-    """Values in the order and the form of `layer.weights`."""
-    if kind == "dense":
-        return [values["weight"].T, values["bias"]]
-    if kind == "conv2d":
-        return [values["weight"].transpose(2, 3, 1, 0), values["bias"]]
-    if kind in ("batchnorm", "layernorm"):
-        return [values[name] for name in _NORMALISED if name in values]
-    if kind == "lstm":
-        return [_side_by_side(values[name]) for name in ("input weight", "hidden weight", "bias")]
-    if kind == "gru":
-        past = np.zeros_like(values["input bias"])
-        past[2] = values["hidden bias"]
-        biases = [_side_by_side(one[_GATES]) for one in (values["input bias"], past)]
-        weights = [_side_by_side(values[name][_GATES]) for name in ("input weight", "hidden weight")]
-        return [*weights, np.stack(biases)]
-    return [values["weight"]]
+def _kind(layer: Layer) -> Kind:
+    """What the arrays are of."""
+    return "embedding" if layer.kind == "tied-embedding" else layer.kind

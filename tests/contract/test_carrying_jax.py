@@ -789,7 +789,7 @@ REFUSED = {
     ),
     "a plain cell": (
         lambda: nn.RNN(nn.SimpleCell(4), name="rnn"),
-        r"layer 'rnn' \(RNN\) runs a SimpleCell; the ",
+        r"layer 'rnn' \(RNN\) runs a SimpleCell; cells ",
     ),
     "another gate": (
         lambda: nn.RNN(nn.LSTMCell(4, gate_fn=nn.hard_sigmoid), name="rnn"),
@@ -869,11 +869,10 @@ def test_what_is_no_model_is_refused_in_a_sentence(backend):
         backend.export((lambda variables, x: x, variables), x)
 
 
-@pytest.mark.parametrize("fault", ["wider", "an epsilon", "a layer more", "a tie", "a direction"])
+@pytest.mark.parametrize("fault", ["wider", "an epsilon", "a layer more", "a tie"])
 def test_a_load_that_fails_changes_no_bit(backend, fault):
     model, x = made(language)
     found = backend.export(model, x)
-    sentence: str
     if fault == "wider":
         found, error, sentence = found.astype("float64"), LoadError, "would lose precision"
     elif fault == "an epsilon":
@@ -884,16 +883,10 @@ def test_a_load_that_fails_changes_no_bit(backend, fault):
         found, error, sentence = ParameterSet(layers, dict(found), found.ties), LoadError, "has epsilon 0.001"
     elif fault == "a layer more":
         found, error, sentence = backend.export(made(compact)[0]), MatchError, "the parameters have 3 layers"
-    elif fault == "a tie":
+    else:
         model, x = made(shared)
         other = filled(nn.Sequential([nn.Dense(5) for _ in range(4)]), x, seed=7)
         found, error, sentence = backend.export(other, x), LoadError, "are one storage in the model"
-    else:
-        model, x = filled(nn.RNN(nn.GRUCell(4)), drawn(2, 3, 4)), drawn(2, 3, 4)
-        other = filled(nn.RNN(nn.GRUCell(4), reverse=True), x, seed=7)
-        found, error, sentence = backend.export(other, x), LoadError, "reverse"
-        if "reverse" not in backend.carrier().structure(model, x).layers[0].settings:
-            return
     before = leaves(model)
     with pytest.raises(error, match=re.escape(sentence)):
         backend.load(model, found, x)
