@@ -5,6 +5,7 @@
     d2lparams.compare(["torch", "jax"])       # each in an environment of its own, beside the reference
     backend = d2lparams.backend("torch")      # the adapter, in this interpreter
     net = backend.mlp(d2lparams.MLP((4, 8, 1)))
+    backend.export(net).save("net.safetensors")   # its values, in a form of no framework
 
 Importing this package imports no framework and none of the parent's tools: it is loaded in every worker too.
 """
@@ -14,7 +15,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from d2lparams.interface import MLP, SGD, Adam, AdamW, Backend, Parameter, Trainer, Unsupported
+from d2lparams.interface import (
+    MLP,
+    SGD,
+    Adam,
+    AdamW,
+    Backend,
+    Parameter,
+    ParameterSet,
+    Trainer,
+    Unsupported,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -29,6 +40,7 @@ __all__ = [
     "AdamW",
     "Backend",
     "Parameter",
+    "ParameterSet",
     "Trainer",
     "Unsupported",
     "backend",

@@ -33,6 +33,10 @@ from d2lparams.parameter_set import LayerRecord, ParameterSet, key, same_bits
 Native = TypeVar("Native")
 
 
+DEFAULTS = {"reverse": False, "groups": 1}
+"""What a layer has that tells nothing of such a setting."""
+
+
 class LoadError(ValueError):
     """The values cannot be loaded. One sentence; nothing was written."""
 
@@ -75,7 +79,7 @@ class NativeLayer:
         arrays: those that it has.
         settings: what decides its function beside the arrays: "epsilon" of a normalisation; "reverse" of a
             recurrent layer that goes backwards.
-        flattened: of a dense layer whose input is a flattened image.
+        flattened: of a layer whose input is a flattened image.
     """
 
     path: str
@@ -237,15 +241,20 @@ def structure_of_calls(
         calls: for each call of a layer, in order, what it is: one layer, or the levels of a recurrent one.
         unused: layers that were not called. They are there all the same, at the end; where they belong is not
             known, and so no order is.
-        probed: of (before, dense, channels): the input (features,) of one example that the call `dense` gets
+        probed: of (before, after, channels): the input (features,) of one example that the call `after` gets
             when the call `before` gives `probe(channels)`, one number for each channel.
     """
     layers = [layer for call in calls for layer in call]
     number = [place for place, call in enumerate(calls) for _ in call]
-    for dense, before, channels in flattened_inputs(layers):
-        given = probed(number[before], number[dense], channels)
-        found = seen_flattening(layers[dense].path, given, channels)
-        layers[dense] = replace(layers[dense], flattened=found)
+    seen: dict[tuple[int, int], Flattened | None] = {}
+    for place, before, channels in flattened_inputs(layers):
+        # What follows a normalisation of the flattened image is flattened like it, and its own input tells no
+        # more: every number of it has been scaled.
+        width = next(iter(layers[place].shapes.values()))[-1]
+        if (before, width) not in seen:
+            given = probed(number[before], number[place], channels)
+            seen[before, width] = seen_flattening(layers[place].path, given, channels)
+        layers[place] = replace(layers[place], flattened=seen[before, width])
     return Structure((*layers, *unused), ordered=not unused)
 
 
@@ -258,21 +267,22 @@ def structure_of_places(layers: Sequence[NativeLayer], *, ordered: bool, channel
         channels_last: whether channels stand last in this framework.
 
     Raises:
-        ValueError: when a dense layer's input may be a flattened image, and it is not certain how.
+        ValueError: when a layer's input may be a flattened image, and it is not certain how.
     """
     found = list(layers)
     for dense, _, channels in flattened_inputs(layers):
         if not ordered:
             raise ValueError(
-                f"dense layer {layers[dense].path!r} follows a convolution of {channels} channels, and how its "
-                "input is flattened is seen only when the model runs; pass x, an example input"
+                f"{layers[dense].kind} layer {layers[dense].path!r} follows a convolution of {channels} "
+                "channels, and how its input is flattened is seen only when the model runs; pass x, an example "
+                "input"
             )
         found[dense] = replace(layers[dense], flattened=Flattened(channels, channels_last))
     return Structure(tuple(found), ordered)
 
 
 def flattened_inputs(layers: Sequence[NativeLayer]) -> list[tuple[int, int, int]]:
-    """Which dense layers take a flattened image, as far as sizes tell.
+    """Which layers take a flattened image, as far as sizes tell.
 
     Returns:
         For each the place of its use, that of the use before it that gives channels, and their number.
@@ -283,20 +293,23 @@ def flattened_inputs(layers: Sequence[NativeLayer]) -> list[tuple[int, int, int]
         shapes = layer.shapes
         if layer.kind in ("conv1d", "conv2d"):
             before = (place, shapes["weight"][0])
-        elif layer.kind == "batchnorm" and before:
-            before = (place, before[1])
-        elif layer.kind == "dense":
-            inputs = shapes["weight"][1]
-            if before and inputs > before[1] and inputs % before[1] == 0:
+            continue
+        if layer.kind == "embedding":
+            before = None
+        elif before is not None:
+            inputs = next(iter(shapes.values()), (0,))[-1]
+            if inputs > before[1] and inputs % before[1] == 0:
                 found.append((place, *before))
-            before = None
-        elif layer.kind != "layernorm":
-            before = None
+            elif layer.kind == "batchnorm":
+                before = (place, before[1])
+            # Behind a normalisation an image is as flat, or as little, as before it.
+            if layer.kind not in ("batchnorm", "layernorm"):
+                before = None
     return found
 
 
 def seen_flattening(path: str, values: Array, channels: int) -> Flattened | None:
-    """How a dense layer's input is flattened, from what it gets when each channel is one number everywhere.
+    """How a layer's input is flattened, from what it gets when each channel is one number everywhere.
 
     The adapter puts `probe(channels)` in place of what the layer before gives; activations and pooling leave a
     channel constant, but for its border where a pooling pads with zeros.
@@ -322,7 +335,7 @@ def seen_flattening(path: str, values: Array, channels: int) -> Flattened | None
     ]
     if min(spreads) > max(spreads) / 4 or max(spreads) == 0:
         raise UnknownLayer(
-            f"the input of dense layer {path!r} mixes the channels of the layer before, so that its columns "
+            f"the input of layer {path!r} mixes the channels of the layer before, so that its columns "
             "have no neutral order"
         )
     return Flattened(channels, channels_last=spreads[1] < spreads[0])
@@ -463,8 +476,10 @@ def _check_dtype(path: str, given: np.dtype[Any], held: np.dtype[Any]) -> None:
 
 
 def _check_settings(layer: NativeLayer, record: LayerRecord) -> None:
-    for name, value in record.settings.items():
-        mine = layer.settings.get(name, value)
+    for name in {**layer.settings, **record.settings}:
+        # An epsilon that one side does not tell is not known to be another one.
+        default = DEFAULTS.get(name, layer.settings.get(name, record.settings.get(name)))
+        mine, value = layer.settings.get(name, default), record.settings.get(name, default)
         if mine != value:
             raise LoadError(
                 f"layer {layer.path or 'the model itself'!r} has {name} {mine!r}, and the parameters were made "

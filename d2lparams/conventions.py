@@ -108,9 +108,10 @@ Conventions = Mapping[Kind, Convention]
 
 @dataclass(frozen=True)
 class Flattened:
-    """That a dense layer's input is a flattened image, or a sequence with channels.
+    """That a layer's input is a flattened image, or a sequence with channels.
 
-    Canonical columns go channel by channel. `channels_last` says that the native ones go place by place.
+    Canonical columns go channel by channel; and so do the numbers of a normalisation of such an image.
+    `channels_last` says that the native ones go place by place.
     """
 
     channels: int
@@ -126,7 +127,7 @@ def to_canonical(
         kind: of the layer.
         rows: the backend's convention for it.
         native: the layer's arrays, by native name. A hidden bias that the framework does not keep is zeros.
-        flattened: for a dense layer that follows one with channels.
+        flattened: for a layer whose input is a flattened image.
     """
     found: dict[str, Array] = {}
     for row in rows:
@@ -138,8 +139,10 @@ def to_canonical(
             found.update(_opened(kind, row, native[row.name]))
     if "input bias" in found:
         found.setdefault("hidden bias", np.zeros_like(found["input bias"]))
-    if flattened is not None and flattened.channels_last and "weight" in found:
-        found["weight"] = _swapped(found["weight"], found["weight"].shape[-1] // flattened.channels)
+    if flattened is not None and flattened.channels_last:
+        for name in _TAKES_INPUT.get(kind, ()):
+            if name in found:
+                found[name] = _swapped(found[name], found[name].shape[-1] // flattened.channels)
     return {name: found[name] for name in CANONICAL[kind] if name in found}
 
 
@@ -152,11 +155,12 @@ def to_native(
         kind: of the layer.
         rows: the backend's convention for it.
         canonical: the layer's arrays; an input bias comes with a hidden one.
-        flattened: for a dense layer that follows one with channels.
+        flattened: for a layer whose input is a flattened image.
     """
     values = merged(kind, rows, canonical)
-    if flattened is not None and flattened.channels_last and "weight" in values:
-        values = {**values, "weight": _swapped(values["weight"], flattened.channels)}
+    if flattened is not None and flattened.channels_last:
+        turned = [name for name in _TAKES_INPUT.get(kind, ()) if name in values]
+        values |= {name: _swapped(values[name], flattened.channels) for name in turned}
     for row in rows:
         if not all(name in values for name in row.canonical):
             continue
@@ -214,6 +218,16 @@ def table(conventions: Conventions) -> list[dict[str, str]]:
         for kind, rows in conventions.items()
         for row in rows
     ]
+
+
+# The canonical arrays that have an axis of inputs, which is the last one.
+_TAKES_INPUT: Mapping[Kind, tuple[str, ...]] = {
+    "dense": ("weight",),
+    "batchnorm": tuple(CANONICAL["batchnorm"]),
+    "layernorm": tuple(CANONICAL["layernorm"]),
+    "lstm": ("input weight",),
+    "gru": ("input weight",),
+}
 
 
 def axes_in_words(kind: Kind, row: Held) -> str:

@@ -696,7 +696,7 @@ def test_no_framework_is_imported(command: Command, tmp_path: Path, arguments: l
 
 def test_help_names_every_command(command: Command) -> None:
     shown = command("--help").stdout
-    for name in ("compare", "repro", "list", "schema", "env"):
+    for name in ("compare", "repro", "list", "schema", "inspect", "env"):
         assert re.search(rf"\b{name}\b", shown)
     shown = command("compare", "--help").stdout
     for option in ("--scenario", "-s", "--full", "--output", "-o", "--timeout", "--jobs", "-j", "--offline"):

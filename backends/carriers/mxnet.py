@@ -2,7 +2,7 @@
 
 Without an input, the places where blocks are registered are known; in a sequential block they are applied in
 that order. With an input, forward hooks see the order, and every use. Hooks see nothing inside of a compiled
-graph, so a hybridised model runs block by block while it is watched; its graph is left as it is.
+graph, so a hybridised model runs block by block here; its graph is left as it is.
 
 On a CPU the arrays that are read are views of MXNet's own memory, by DLPack: MXNet owns it, and it lives as
 long as the view does. MXNet alone writes it, through `Parameter.set_data`, which keeps the array that compiled
@@ -87,17 +87,17 @@ class MXNetCarrier(Carrier[nn.Block]):
             # Channels stand before places here, and a sequential block leaves them there, also where it is
             # Dense itself that flattens.
             return structure_of_places(layers, ordered=_sequential(model), channels_last=False)
-        blocks = {id(block): block for _, block in standing}
+        blocks: dict[Hashable, Any] = {id(block): block for _, block in standing}
         uses = _uses(standing)
         seen: list[list[NativeLayer]] = []
         _run(model, x, lambda call: seen.append(_layers(uses.name(id(call.block)), call.block)))
-        paths = {id(block): path for path, block in reversed(standing)}
+        paths: dict[Hashable, str] = {id(block): path for path, block in reversed(standing)}
         left = [layer for key in uses.unused for layer in _layers(paths[key], blocks[key])]
         return structure_of_calls(seen, left, partial(_probed, model, x))
 
     def forward(self, model: nn.Block, x: Array) -> Array:
-        """As the model runs for its user, in inference mode."""
-        with autograd.pause():
+        """In inference mode."""
+        with autograd.pause(), _not_compiled(model):
             return array_of(_first(model(_input(model, x))))
 
     def outputs(self, model: nn.Block, x: Array) -> list[tuple[str, Array]]:
@@ -115,18 +115,20 @@ class MXNetCarrier(Carrier[nn.Block]):
         for one in trained:
             one.grad()[:] = 0  # where gradients are added up, ours would come on top
             one.data()._fresh_grad = False
-        with autograd.record(train_mode=False):
+        with _not_compiled(model), _max_pooling(model), autograd.record(train_mode=False):
             output = _first(model(_input(model, x)))
             target = np.array(y, dtype=output.dtype, ctx=output.ctx)
             loss = ((output - target) ** 2).mean()
-        loss.backward(train_mode=False)
+        if trained:
+            loss.backward(train_mode=False)
         # What no layer has used has no fresh gradient, and is not moved.
         moved = [one for one in trained if one.data()._fresh_grad]
         gradients: dict[Hashable, Array] = {_storage(one): array_of(one.grad()) for one in moved}
         seen = array_of(output), float(loss)
         # The loss is a mean already, so the size of a batch is 1.
-        optimizer = mx.optimizer.SGD(learning_rate=learning_rate)
-        gluon.Trainer(moved, optimizer, kvstore=None).step(1)
+        if moved:
+            optimizer = mx.optimizer.SGD(learning_rate=learning_rate)
+            gluon.Trainer(moved, optimizer, kvstore=None).step(1)
         for one, grad, trainer in kept:
             one.grad()[:] = grad
             one._set_trainer(trainer)
@@ -242,8 +244,9 @@ def _layers(path: str, block: Any) -> list[NativeLayer]:
             _array(name, one, lent=kind not in _LAYOUTS) for name, one in held.items() if one is not None
         )
         # The backward cell of a pair is given its sequence from behind.
-        reverse = {"reverse": True} if path.split(".")[-1].startswith("r_cell") else {}
-        return [NativeLayer(path, kind, rows, arrays, settings | reverse)]
+        if isinstance(block, _CELLS) and "r_cell" in path.split("."):
+            settings["reverse"] = True
+        return [NativeLayer(path, kind, rows, arrays, settings)]
     found = []
     for level, backward in _levels(block):
         prefix = f"{'r' if backward else 'l'}{level}_"
@@ -368,6 +371,24 @@ def _not_compiled(model: nn.Block) -> Iterator[None]:
     finally:
         for block in active:
             block._active = True
+
+
+@contextmanager
+def _max_pooling(model: nn.Block) -> Iterator[None]:
+    """Let max pooling keep for the backward pass what it keeps only in training mode, where it does the same.
+
+    Without, its gradients are wrong on a CPU, and MXNet does not say so.
+    """
+    blocks: dict[int, Any] = {}
+    model.apply(lambda block: blocks.setdefault(id(block), block))
+    with ExitStack() as stack:
+        for block in blocks.values():
+            if isinstance(block, nn.conv_layers._Pooling) and block._kwargs["pool_type"] == "max":
+                on = block.register_forward_pre_hook(lambda *_: autograd.set_training(True))
+                off = block.register_forward_hook(lambda *_: autograd.set_training(False))
+                stack.callback(on.detach)
+                stack.callback(off.detach)
+        yield
 
 
 def _probed(model: nn.Block, x: Array, before: int, dense: int, channels: int) -> Array:

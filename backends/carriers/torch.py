@@ -98,9 +98,7 @@ class TorchCarrier(Carrier[nn.Module]):
                 return probe(channels)
             return _numpy(given.reshape(-1, given.shape[-1])[0])
 
-        found = structure_of_calls(seen, left, probed)
-        _refuse_normalised_places(found.layers)
-        return found
+        return structure_of_calls(seen, left, probed)
 
     def forward(self, model: nn.Module, x: Array) -> Array:
         """In eval mode, without gradients."""
@@ -237,22 +235,6 @@ def _sequential(module: nn.Module) -> bool:
     return type(module).__module__.startswith("torch.nn.modules.") and not (
         module._modules or isinstance(module, _MOVING)
     )
-
-
-def _refuse_normalised_places(layers: Sequence[NativeLayer]) -> None:
-    """What normalises each place of a flattened image has no canonical order unless it goes by channels."""
-    for place, layer in enumerate(layers):
-        if layer.flattened is None or not layer.flattened.channels_last:
-            continue
-        size = layer.shapes["weight"][1]
-        for before in reversed(layers[:place]):
-            if before.kind not in ("batchnorm", "layernorm"):
-                break
-            if (size,) in before.shapes.values():
-                raise UnknownLayer(
-                    f"layer {before.path!r} normalises a flattened image in which the channels of one place "
-                    "stand together; flatten it channel by channel, or normalise it before"
-                )
 
 
 def _layers(path: str, module: nn.Module) -> list[NativeLayer]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from backends.conventions.jax import CONVENTIONS
-from d2lparams.conventions import Kind
+from d2lparams.interface import Kind
 from d2lparams.naming import Names, Shapes
 
 _COLLECTIONS = ("params", "batch_stats")

@@ -1,6 +1,7 @@
 """The names in a file of `save_parameters`: the path of the block and the attribute, as PyTorch has them.
 
-In a file of `export` a parameter has its own name instead, behind "arg:" or "aux:", with the block's prefix.
+The parameters of a recurrent layer stand under the cells that it could run as: "rnn._unfused.0.i2h_bias". In a
+file of `export` a parameter has its own name instead, behind "arg:" or "aux:", with the block's prefix.
 """
 
 from __future__ import annotations
@@ -9,20 +10,27 @@ import re
 from collections.abc import Mapping, Sequence
 
 from backends.conventions.mxnet import CONVENTIONS
-from d2lparams.conventions import Kind
+from d2lparams.interface import Kind
 from d2lparams.naming import Names, Shapes, guess_channels_first, level_of
 
 _ATTRIBUTES = "weight|bias|gamma|beta|running_mean|running_var|(?:[lr]\\d+_)?[ih]2h_(?:weight|bias)"
 
 
 class MXNetNames(Names):
-    """Names such as "features.0.weight", "rnn.l0_i2h_weight" and "arg:dense0_weight"."""
+    """Names such as "features.0.weight", "rnn._unfused.0.i2h_weight", "arg:dense0_weight"."""
 
     conventions = CONVENTIONS
 
     def split(self, name: str) -> tuple[str, str] | None:
         """A level above the first, or a backward one, is a layer of its own."""
         plain = name.removeprefix("arg:").removeprefix("aux:")
+        cell = re.fullmatch(
+            r"(?:(?P<path>.*)\.)?_unfused\.(?P<level>\d+)\.(?:(?P<direction>[lr])_cell\.)?(?P<own>[ih]2h_\w+)",
+            plain,
+        )
+        if cell is not None:
+            inner = f"l{cell['level']}{'.reverse' if cell['direction'] == 'r' else ''}"
+            return ".".join(filter(None, (cell["path"], inner))), cell["own"]
         match = re.fullmatch(rf"(?:(?P<path>.*?)[._])?(?P<own>{_ATTRIBUTES})", plain)
         if match is None:
             return plain, "?"
@@ -43,11 +51,14 @@ class MXNetNames(Names):
         self, places: Sequence[tuple[str, Kind, Sequence[str]]], given: Mapping[str, str]
     ) -> list[list[str]]:
         """Path and attribute, as `load_parameters` looks for them."""
+        # A layer of two directions has two cells in each level.
+        both = {level_of(path)[0] for path, kind, _ in places if kind in ("lstm", "gru") and level_of(path)[2]}
         found = []
         for path, kind, arrays in places:
             place, prefix = given.get(path, path), ""
             if kind in ("lstm", "gru"):
                 place, level, backward = level_of(place)
-                prefix = f"{'r' if backward else 'l'}{level}_"
+                direction = f"{'r' if backward else 'l'}_cell." if level_of(path)[0] in both else ""
+                prefix = f"_unfused.{level}.{direction}"
             found.append([".".join(filter(None, (place, f"{prefix}{name}"))) for name in arrays])
         return found

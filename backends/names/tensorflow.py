@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from backends.conventions.tensorflow import CONVENTIONS
-from d2lparams.conventions import Kind
+from d2lparams.interface import Kind
 from d2lparams.naming import Names, Shapes, numbered
 
 _CLASSES: dict[str, Kind] = {

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from backends.conventions.torch import CONVENTIONS
-from d2lparams.conventions import Kind
+from d2lparams.interface import Kind
 from d2lparams.naming import Names, Shapes, guess_channels_first, level_of
 
 

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 import d2lparams
-from d2lparams.cli import comparing, converting, files, transferring
+from d2lparams.cli import comparing, conventions, converting, files, transferring
 from d2lparams.cli.console import complain, output
 from d2lparams.cli.environment import env
 from d2lparams.columns import UsageError
@@ -38,6 +38,7 @@ app.command()(comparing.schema)
 app.command()(files.inspect)
 app.command()(converting.convert)
 app.command()(transferring.transfer)
+app.command()(conventions.conventions)
 
 
 def main() -> None:

@@ -154,19 +154,21 @@ def _table(comparison: Comparison, rows: list[Row], width: int) -> Table:
         heading = Text.assemble((plain(run.title), "bold"), reference, (f"\n{versions(run)}", "dim"))
         table.add_column(heading, width=width, overflow="fold")
     for row in rows:
-        cells = [_cell(row, run, width) for run in comparison.columns]
+        cells = [_cell(row, run, width, comparison.columns) for run in comparison.columns]
         table.add_row(Text(*VERDICTS[row.verdict]), text(row.observation), *cells)
     return table
 
 
-def _cell(row: Row, run: Run, width: int, *, lines: bool = True) -> Text:
+def _cell(row: Row, run: Run, width: int, columns: Iterable[Run], *, lines: bool = True) -> Text:
     if run.name in row.absent:
         return absence(row.absent[run.name])
     value = short(row.values[run.name], lines=lines)
     if run.name in row.problems:
         return Text(wrap(f"✗ {value}\n{plain(row.problems[run.name])}", width), "bold red")
     if row.verdict == "agree" and not run.reference:
-        brief = value if len(value) <= NARROWEST_CELL else "as the reference"
+        # Without a reference in this row, it is the definition that a value agrees with.
+        judged = any(one.reference and one.name in row.values for one in columns)
+        brief = value if len(value) <= NARROWEST_CELL else "as the reference" if judged else "as it must be"
         return Text.assemble(("✓ ", "green"), (brief, "dim"))
     return Text(wrap(value, width), "yellow" if row.verdict == "differ" and not run.reference else "")
 
@@ -189,7 +191,7 @@ def _blocks(comparison: Comparison, rows: list[Row], width: int) -> Table:
             continue
         table.add_row(symbol, name, Text())
         for run in shown:
-            table.add_row("", text(f"  {run.title}"), _cell(row, run, cell, lines=False))
+            table.add_row("", text(f"  {run.title}"), _cell(row, run, cell, comparison.columns, lines=False))
     return table
 
 

@@ -1,34 +1,25 @@
-"""Flax models as their users write them: what is carried out of them, and into them.
-
-Collects nothing where Flax is not installed; there another backend is under test.
-"""
+"""Flax models as their users write them: what is carried out of them, and into them."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from functools import partial
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
+from flax.core import FrozenDict, freeze, unfreeze
+from flax.traverse_util import flatten_dict
 
+from backends.jax import JaxBackend
 from backends.layers.numpy import NumpyLayers
+from backends.models.jax import retyped
 from d2lparams.carrying import LoadError
 from d2lparams.interface import Flattened, Layer, UnknownLayer, with_summed_biases
 from d2lparams.matching import MatchError
 from d2lparams.parameter_set import ParameterSet, same_bits
-
-__test__ = importlib.util.find_spec("flax") is not None
-
-if __test__:
-    import jax
-    import jax.numpy as jnp
-    from flax import linen as nn
-    from flax.core import FrozenDict, freeze, unfreeze
-    from flax.traverse_util import flatten_dict
-
-    from backends.jax import JaxBackend
-    from backends.models.jax import retyped
 
 
 @pytest.fixture
@@ -763,7 +754,7 @@ REFUSED = {
     "rms norm": (lambda: nn.RMSNorm(), r"layer 'RMSNorm_0' \(RMSNorm\) holds 'scale'"),
     "instance norm": (lambda: nn.InstanceNorm(), r"layer 'InstanceNorm_0' \(InstanceNorm\) holds"),
     "weight norm": (lambda: nn.WeightNorm(nn.Dense(4)), r"layer 'WeightNorm_0' \(WeightNorm\) holds"),
-    "attention": (lambda: nn.SelfAttention(2), r"layer 'SelfAttention_0.\w+' \(DenseGeneral\) holds"),
+    "attention": (lambda: nn.MultiHeadAttention(2), r"layer 'MultiHeadAttention_0.\w+' \(DenseGeneral\) holds"),
     "transposed": (lambda: nn.ConvTranspose(4, (3,)), r"layer 'ConvTranspose_0' \(ConvTranspose\) holds"),
     "a local convolution": (lambda: nn.ConvLocal(4, (3,)), r"layer 'ConvLocal_0' \(ConvLocal\) holds"),
     "three axes": (

@@ -1,28 +1,21 @@
 """Keras models as their users write them: every layer is found, in its place, and its values come and go.
 
 What the carrier sees of each layer is held against the reference's layers, computed with the canonical arrays.
-Collects nothing where Keras is not installed.
 """
 
 from __future__ import annotations
 
-import importlib.util
-
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from backends.layers.numpy import NumpyLayers
+from backends.tensorflow import TensorFlowBackend
 from d2lparams.carrying import LoadError, MatchError, UnknownLayer
 from d2lparams.conventions import with_summed_biases
 from d2lparams.interface import Layer
 from d2lparams.parameter_set import ParameterSet, same_bits
-
-__test__ = importlib.util.find_spec("keras") is not None and importlib.util.find_spec("tensorflow") is not None
-if __test__:
-    import keras
-    from keras import layers
-
-    from backends.tensorflow import TensorFlowBackend
 
 
 @pytest.fixture
@@ -44,7 +37,7 @@ def filled(model):
     return model
 
 
-class Turned(keras.Model if __test__ else object):
+class Turned(keras.Model):
     """Layers of one shape, made in another order than they are applied in, one of them twice."""
 
     def __init__(self):

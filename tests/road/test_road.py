@@ -18,6 +18,7 @@ from rich.cells import cell_len
 
 from d2lparams.columns import adapters
 from d2lparams.comparison import Comparison
+from d2lparams.models import EXAMPLES
 from d2lparams.reports.document import from_json, schema
 from d2lparams.results import Run
 from d2lparams.scenarios import scenarios
@@ -70,6 +71,7 @@ def test_the_document_is_what_the_schema_says(road: tuple[subprocess.CompletedPr
 UNSUPPORTED = {
     ("numpy", "book-claims"),
     *(("numpy", name) for name, one in scenarios().items() if one.group == "checkpoints"),
+    *(("numpy", f"transfer-{name}") for name in ("lenet", "lstm", "language-model")),
     *(("tensorflow", name) for name in ("two-values-into-tied-parameters", "tied-parameters-into-two-layers")),
     *(("tensorflow", name) for name in ("tied-by-parameter", "tied-weight-only")),
     *(("tensorflow", name) for name in ("life-cycles-by-parameter", "life-cycles-of-a-weight")),
@@ -351,6 +353,27 @@ def test_a_float64_entry_is_cast_without_a_word_or_refused(outcomes: Any) -> Non
     scenario = "checkpoint-of-another-dtype"
     assert outcomes(scenario, "torch")["load_state_dict"] == "silent"
     assert outcomes(scenario, "mxnet")["load_parameters"] == "error"
+
+
+# -- transfers -----------------------------------------------------------------------------------------------
+
+LOOKED_AT = ("values", "ties", "output", "gradients", "training step")
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_ordered_pair_is_the_same_on_both_sides_and_back_again(seen: Any, example: str) -> None:
+    """A row for each source, a cell for each target; that invariants agree is tested for all of them."""
+    columns = COLUMNS if EXAMPLES[example].mlp else FRAMEWORKS
+    for column in columns:
+        for what in LOOKED_AT:
+            assert {*seen(f"transfer-{example}", f"{what} from {column}")} == {*columns}
+        assert {*seen(f"transfer-{example}", f"back from {column}")} == {*columns}
+
+
+def test_a_tie_is_the_same_tie_elsewhere(seen: Any) -> None:
+    model = seen("transfer-language-model", "ties from torch")
+    assert model["tensorflow"] == [["embedding.weight", "projection.weight"]]
+    assert len(seen("transfer-tied-mlp", "ties from jax")["mxnet"]) == 2
 
 
 # -- optimizers ----------------------------------------------------------------------------------------------

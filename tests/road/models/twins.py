@@ -1,4 +1,4 @@
-"""One model for four frameworks: two layers of one shape, a normalisation, applied in another order than stored.
+"""One model for four frameworks: two layers of one shape, a normalisation, and a class that applies them.
 
 The layers of the classes are registered in another order than they are applied in.
 """
