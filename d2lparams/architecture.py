@@ -16,7 +16,7 @@ It is TOML. Every layer of the checkpoint is listed, in order of application; "d
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,14 @@ def read_architecture(path: Path) -> list[ArchitectureLayer]:
     return found
 
 
-def draft(layers: Sequence[FileLayer], origin: str) -> str:
-    """A file to begin with: what is certain is filled in, and where something is not, a comment says so."""
+def draft(layers: Sequence[FileLayer], origin: str, flattened: Mapping[str, int]) -> str:
+    """A file to begin with: what is certain is filled in, and where something is not, a comment says so.
+
+    Args:
+        layers: of the checkpoint.
+        origin: its name.
+        flattened: by path of a dense layer, how many channels its input has if it is a flattened image.
+    """
     lines = [f"# The layers of {origin}, in the order of the file. Settle what is marked with ?."]
     for layer in layers:
         lines += ["", "[[layer]]", f"path = {_quoted(layer.path)}"]
@@ -81,6 +87,12 @@ def draft(layers: Sequence[FileLayer], origin: str) -> str:
             lines.append(f'kind = "{layer.kind}"')
         else:
             lines += [f"# ? {layer.doubt}", 'kind = "?"']
+        if layer.path in flattened:
+            lines += [
+                f"# ? {flattened[layer.path]} channels, if its input is the flattened image of the convolution",
+                "#   before it; 0, if it is not. It matters where channels stand last.",
+                "# flattened = ?",
+            ]
     return "\n".join(lines) + "\n"
 
 

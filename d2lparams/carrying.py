@@ -10,7 +10,7 @@ Imports the standard library and NumPy only: this module runs inside every frame
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -270,15 +270,23 @@ def structure_of_places(layers: Sequence[NativeLayer], *, ordered: bool, channel
         ValueError: when a layer's input may be a flattened image, and it is not certain how.
     """
     found = list(layers)
-    for dense, _, channels in flattened_inputs(layers):
-        if not ordered:
-            raise ValueError(
-                f"{layers[dense].kind} layer {layers[dense].path!r} follows a convolution of {channels} "
-                "channels, and how its input is flattened is seen only when the model runs; pass x, an example "
-                "input"
-            )
-        found[dense] = replace(layers[dense], flattened=Flattened(channels, channels_last))
+    for layer, channels in _maybe_flattened(layers) if not ordered else ():
+        raise ValueError(
+            f"{layer.kind} layer {layer.path!r} may follow a convolution of {channels} channels, and how its "
+            "input is flattened is seen only when the model runs; pass x, an example input"
+        )
+    for place, _, channels in flattened_inputs(layers):
+        found[place] = replace(layers[place], flattened=Flattened(channels, channels_last))
     return Structure(tuple(found), ordered)
+
+
+def _maybe_flattened(layers: Sequence[NativeLayer]) -> Iterator[tuple[NativeLayer, int]]:
+    """The layers that could take a flattened image of some channels, in whichever order layers are applied."""
+    counts = {layer.shapes["weight"][0] for layer in layers if layer.kind in ("conv1d", "conv2d")}
+    for layer in layers:
+        inputs = next(iter(layer.shapes.values()), (0,))[-1]
+        if layer.kind not in ("conv1d", "conv2d", "embedding"):
+            yield from ((layer, one) for one in sorted(counts) if 1 < one < inputs and inputs % one == 0)
 
 
 def flattened_inputs(layers: Sequence[NativeLayer]) -> list[tuple[int, int, int]]:

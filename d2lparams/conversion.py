@@ -83,6 +83,25 @@ def layers_of(checkpoint: Checkpoint, names: Names) -> list[FileLayer]:
     return layers
 
 
+def perhaps_flattened(checkpoint: Checkpoint, layers: Sequence[FileLayer]) -> dict[str, int]:
+    """By path, the dense layers whose input may be a flattened image, with its channels; by sizes alone."""
+    shapes = {tensor.name: tensor.shape for tensor in checkpoint.tensors}
+    found: dict[str, int] = {}
+    before = 0
+    for layer in layers:
+        if layer.kind is None:
+            continue
+        # Views of nothing: a broadcast zero has a shape and no memory.
+        arrays = {own: np.broadcast_to(np.float32(0), shapes[name]) for own, name in layer.entries.items()}
+        weight = arrays.get("weight", arrays.get("kernel", arrays.get("0")))
+        if layer.kind == "dense" and weight is not None:
+            inputs = max((size for size in weight.shape if _may_be_flattened(size, before)), default=0)
+            found |= {layer.path: before} if inputs else {}
+        numbered = {"kernel": arrays["0"], "bias": arrays["1"]} if {"0", "1"} <= set(arrays) else arrays
+        before = _channels(layer.kind, before, numbered)
+    return found
+
+
 def to_parameters(
     checkpoint: Checkpoint, framework: str, architecture: Sequence[ArchitectureLayer] | None
 ) -> tuple[ParameterSet, dict[str, int | None]]:

@@ -82,8 +82,9 @@ def test_a_doubt_names_the_layers_and_what_they_may_be(tmp_path, parameters_of):
             Doubtful, match=r"1 layer\n  words: a dense layer without a bias \(dense\), or an emb"
         ):
             to_parameters(checkpoint, "torch", None)
-        text = draft(layers_of(checkpoint, names_of("torch")), path.name)
+        text = draft(layers_of(checkpoint, names_of("torch")), path.name, {"out": 3})
     assert '# ? a dense layer without a bias (dense), or an embedding\nkind = "?"' in text
+    assert "# ? 3 channels, if its input is the flattened image" in text
     settled = tmp_path / "a.toml"
     settled.write_text(text)
     with pytest.raises(BadArchitecture, match=r"layer 1, 'words': kind must be one of dense, .*; got '\?'"):

@@ -378,7 +378,7 @@ def _particular(layer: Any, of: type, kind: Kind) -> str:
         return f"has a call of its own, which may compute something else than {of.__name__}"
     if kind == "layernorm" and getattr(layer, "rms_scaling", False):
         return "divides by the root mean square, without a mean"
-    if kind == "layernorm" and len(layer.axis) > 1:
+    if kind == "layernorm" and not isinstance(layer.axis, int) and len(layer.axis) > 1:
         return "normalises over several axes; only the last one is known"
     if kind in _NORMS and (reason := _other_axis(layer, kind)):
         return reason
@@ -394,9 +394,15 @@ def _particular(layer: Any, of: type, kind: Kind) -> str:
             return "applies its reset gate before the product (reset_after=False)"
     rows = [*CONVENTIONS[kind], *(REVERSE if isinstance(layer, _REVERSIBLE) else [])]
     held = {storage_of(one) for one in _held(layer, rows).values()}
-    # The variables of an activation that is a layer, for instance.
-    others = [one.path for one in layer.weights if storage_of(one) not in held]
+    # What is inside may be an activation that has variables, or another known layer whose kernel is read.
+    inside = [one for one in layer._flatten_layers() if one is layer or not isinstance(one, tuple(_CLASSES))]
+    others = [one.path for part in inside for one in _own(part) if storage_of(one) not in held]
     return f"holds {', '.join(map(repr, others))} beside what {of.__name__} holds" if others else ""
+
+
+def _own(layer: Any) -> list[Any]:
+    """The variables that a layer has made or taken itself."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def _other_axis(layer: Any, kind: Kind) -> str:
@@ -410,7 +416,7 @@ def _other_axis(layer: Any, kind: Kind) -> str:
 
 def _refuse_own_variables(layer: Any, path: str) -> None:
     """What holds variables itself and is no known layer cannot be carried."""
-    if layer._trainable_variables or layer._non_trainable_variables:
+    if _own(layer):
         known = ", ".join(one.__name__ for one in _CLASSES)
         where = f"layer {path!r}" if path else "the model itself"
         raise UnknownLayer(f"{where} ({type(layer).__name__}) holds variables and is none of {known}")
@@ -601,12 +607,12 @@ class _Watch:
                 if _address(first) == _address(second):
                     self._memory[_address(first)] = handle
         self._shapes = {address[1:] for address in self._memory}
-        # Seeds and metrics are no values of the model.
-        self._others = {id(value_of(one).handle) for one in model.variables} - set(self._held)
+        self._others = {id(value_of(one).handle) for one in _untrained(model)} - set(self._held)
         # What still has a variable's numbers: the handle, and whether they are transposed. Tensors are kept, so
         # that no other one gets their identity.
         self._derived: dict[int, tuple[int, bool]] = {}
         self._kept: list[Any] = []
+        self._product: Call | None = None  # that has just been computed
         self._error: UnknownLayer | None = None
 
     def finish(self, watched: Sequence[Any]) -> None:
@@ -687,6 +693,11 @@ class _Watch:
         if self._open or self._error is not None or graph is not None:
             return
         kind = op_type.decode() if isinstance(op_type, bytes) else op_type
+        product, self._product = self._product, None
+        if product is not None and kind == "Reshape" and inputs[0] is product.output:
+            # A product with a matrix is computed of two axes, and gets its own axes back.
+            product.output = outputs[0]
+            return
         for place, one in enumerate(inputs):
             handle, transposed = self._of(one)
             if handle is None:
@@ -740,7 +751,9 @@ class _Watch:
         else:
             return False
         given = inputs[1 - place]
-        self.calls.append(Call(layer, of, [row], _key(layer, False), given, outputs[0], outputs[0]))
+        use = Call(layer, of, [row], _key(layer, False), given, outputs[0], outputs[0])
+        self.calls.append(use)
+        self._product = use if of == "dense" else None
         return True
 
     def _refuse(self, what: str, advice: str) -> None:
@@ -792,12 +805,20 @@ def _image(calls: Sequence[Call], axes: int) -> Call | None:
     return last if last and last.channels is not None and len(last.output.shape) == axes else None
 
 
+def _untrained(model: Any) -> list[Any]:
+    """What no optimizer changes: running statistics, and seeds and metrics, which are no values of a model."""
+    metrics = [
+        one for layer in model._flatten_layers() for metric in layer._metrics for one in metric.variables
+    ]
+    trained = {id(one) for one in model.trainable_variables}
+    return [one for one in (*model.variables, *metrics) if id(one) not in trained]
+
+
 @contextmanager
 def _in_use(model: Any) -> Iterator[None]:
     """Afterwards the model is what it was, whatever its `call` assigned."""
     tables = [(one, dict(vars(one)), list(one._losses)) for one in model._flatten_layers()]
-    trained = {id(one) for one in model.trainable_variables}
-    kept = [(one, one.numpy()) for one in model.variables if id(one) not in trained]
+    kept = [(one, one.numpy()) for one in _untrained(model)]
     try:
         yield
     finally:

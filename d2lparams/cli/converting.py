@@ -64,6 +64,7 @@ def convert(
         from_parameters,
         layers_of,
         names_of,
+        perhaps_flattened,
         to_parameters,
     )
     from d2lparams.environments import InstallFailed
@@ -89,7 +90,9 @@ def convert(
                 if writer is None:
                     raise UsageError(f"{file}: a {checkpoint.format} file may be anybody's; say --from BACKEND")
                 if draft:
-                    print(drafted(layers_of(checkpoint, names_of(writer)), file.name), end="")  # noqa: T201
+                    layers = layers_of(checkpoint, names_of(writer))
+                    text = drafted(layers, file.name, perhaps_flattened(checkpoint, layers))
+                    print(text, end="")  # noqa: T201  (a file, whatever the width)
                     return
                 parameters, flattened = to_parameters(checkpoint, writer, said)
             if draft:
