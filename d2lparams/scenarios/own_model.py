@@ -19,6 +19,7 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,6 +38,8 @@ def transfer(backend: Backend[Any], observe: Observer) -> None:
     assert observe.folder is not None
     given, folder = observe.given, observe.folder
     name, _, function = given["model"].rpartition(":")
+    # What stands beside the file can be imported by it; last, lest a torch.py there be taken for PyTorch.
+    sys.path.append(str(Path(name).parent))
     module = load_file(Path(name), "model_file")
     model = _built(module, function, backend.name)
     if observe.stage == 0:

@@ -1,0 +1,1 @@
+"""Which layers of a framework are known and why another is not, and what is told of one use of a known one."""
