@@ -1,8 +1,8 @@
 """What carries any Flax module's variables out and in: their arrays, where each is stored, and their dtypes.
 
 A model is the pair of a module and its variables. Which layers the module has, and in which order, is seen by
-`backends.watching.jax`. Nothing of the variables is changed but by `write` and `step`, which put new arrays into
-them.
+`backends.watching.jax`. Nothing of the variables is changed but by `write` and `step`, which put new arrays
+into them.
 
 JAX owns the memory of the arrays, and nobody writes it: `read` gives a read-only view where it is the CPU's.
 The view keeps that memory alive, and goes on showing the old values when a new array has taken the old one's
@@ -41,15 +41,7 @@ from backends.watching.jax import (
     real_run,
     seen_uses,
 )
-from d2lparams.interface import (
-    Array,
-    Carrier,
-    Kind,
-    NativeArray,
-    NativeLayer,
-    Step,
-    Structure,
-)
+from d2lparams.interface import Array, Carrier, Kind, NativeArray, NativeLayer, Step, Structure
 
 
 class JaxCarrier(Carrier[Model]):

@@ -1,4 +1,8 @@
-"""Which Flax layers are known and why another is not, and what is told of one use of a known one."""
+"""Which Flax layers are known and why another is not, and what is told of one use of a known one.
+
+A layer is known by its very class: one that is derived from it may compute otherwise. A known class is refused
+where its settings make it compute otherwise than its kind.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +143,7 @@ def use_of(module: Any, method: str, x: Any, output: Any, kwargs: Mapping[str, A
     settings: dict[str, Any] = {}
     layout: dict[str, Any] = {}
     if type(module) is nn.RNN:
-        kind = __CELLS[type(module.cell)]
+        kind = _CELLS[type(module.cell)]
         given = {name: value for name, value in kwargs.items() if value is not None}
         reverse = given.get("reverse", module.reverse)
         if reverse:

@@ -47,7 +47,6 @@ _LOOKS = (jax.errors.JAXTypeError, jax.errors.JAXIndexError)
 _COLLECTION = "d2lparams"
 _SIZES = (32, 28, 64, 16, 8, 96, 128, 224)
 
-
 _Plan = tuple[tuple[int, ...], ...]
 """What takes the place of each use's output: of () nothing; of (0,) ones; of (axis, first, last, all) numbers
 along an axis, those from the first to the last of as many as there are in all."""
@@ -59,10 +58,14 @@ def bare(leaf: Any) -> Any:
 
 
 def at(variables: Any, place: Path) -> Any:
+    """What stands at a place in a tree: a leaf, which may be boxed, or a tree."""
     found = variables
     for key in place:
         found = found[key]
     return found
+
+
+# -- applied and watched ---------------------------------------------------------------------------------------
 
 
 def _apply(module: nn.Module, variables: Any, x: Any, watch: _Watch) -> tuple[Any, Any]:
@@ -119,6 +122,11 @@ def gradient_of(key: Identity) -> tuple[Any, Any]:
 
 
 def one_array(output: Any) -> Any:
+    """What the model gives.
+
+    Raises:
+        ValueError: unless that is one array.
+    """
     if not hasattr(output, "shape"):
         raise ValueError(
             f"the model gives a {type(output).__name__}, and only one array can be held against another; carry "
