@@ -56,8 +56,11 @@ def backend(session: nox.Session, name: str) -> None:
     adapter = adapters()[name]
     pytest = nox.project.dependency_groups(PROJECT, "contract")
     column = Column(f"{name}-tests", replace(adapter, dependencies=(*adapter.dependencies, *pytest)))
-    python = str(ensure(column, progress=session.log).python)
-    session.run(python, "-m", "pytest", "tests/contract", "--backend", name, *session.posargs, external=True)
+    environment = ensure(column, progress=session.log)
+    # The variables that the column's workers have, too: JAX keeps its compiled programs between runs.
+    variables = {key: value.format(environment=environment.path) for key, value in adapter.environ.items()}
+    command = (str(environment.python), "-m", "pytest", "tests/contract", "--backend", name)
+    session.run(*command, *session.posargs, env=variables, external=True)
 
 
 @nox.session

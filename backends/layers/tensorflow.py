@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from backends.carriers.tensorflow import arrays_of, storage_of
+from backends.carriers.tensorflow import arrays_of
 from backends.conventions.tensorflow import CONVENTIONS
+from backends.known.tensorflow import storage_of
 from d2lparams.interface import (
     Array,
     Kind,
