@@ -19,7 +19,7 @@ from tests import samples
 
 ROOT = Path(__file__).parent.parent
 TIMES = int(os.environ.get("FUZZ", "1"))
-ROUNDS = {**dict.fromkeys(samples.IN_PROCESS, 3000), **dict.fromkeys(samples.HDF5, 400)}
+ROUNDS = {**dict.fromkeys(samples.IN_PROCESS, 3000), **dict.fromkeys(samples.HDF5, 1000)}
 
 
 @pytest.mark.parametrize(("form", "rounds"), ROUNDS.items(), ids=ROUNDS.keys())

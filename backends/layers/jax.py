@@ -1,4 +1,4 @@
-"""Layers of linen: channels and features last, a kernel (in, out) for each gate, statistics in a collection."""
+"""Linen's layers, one at a time; how each keeps its arrays stands in `conventions`."""
 
 from __future__ import annotations
 
