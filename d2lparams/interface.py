@@ -22,22 +22,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from d2lparams import checks
-from d2lparams.carrying import (
-    Carrier,
-    NativeArray,
-    NativeLayer,
-    Step,
-    Structure,
-    UnknownLayer,
-    Uses,
-    export_from,
-    flattened_inputs,
-    load_into,
-    probe,
-    seen_flattening,
-    structure_of_calls,
-    structure_of_places,
-)
+from d2lparams.carrying import export_from, load_into
 from d2lparams.checks import Array
 from d2lparams.conventions import (
     Convention,
@@ -52,9 +37,18 @@ from d2lparams.conventions import (
     with_two_biases,
 )
 from d2lparams.models import MLP, ROLES, Activation, By, DType, Example, Layer, LayerKind, Role
+from d2lparams.natives import Carrier, NativeArray, NativeLayer, Step, Structure, UnknownLayer
 from d2lparams.parameter_set import ParameterSet
 from d2lparams.parameters import Gradient, Parameter, partition, unique
 from d2lparams.programs import program, source_of, ties_in_words
+from d2lparams.structures import (
+    Uses,
+    flattened_inputs,
+    probe,
+    seen_flattening,
+    structure_of_calls,
+    structure_of_places,
+)
 from d2lparams.subjects import Claim, Format, Layers, Lifecycle, Part
 from d2lparams.training import SGD, Adam, AdamW, Optimizer, Optimizers, Trainer, Unsupported
 

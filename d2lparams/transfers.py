@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from d2lparams.carrying import NativeLayer, Structure, expected_after_load, pair
+from d2lparams.carrying import expected_after_load, pair
 from d2lparams.checks import Array
 from d2lparams.conventions import GATES, Kind, kept_hidden_biases, to_canonical
 from d2lparams.interface import Backend
 from d2lparams.models import Example
+from d2lparams.natives import NativeLayer, Structure
 from d2lparams.parameter_set import LayerRecord, ParameterSet, key, same_bits
 from d2lparams.scenarios.inputs import draw
 from d2lparams.scenarios.registry import Observer
