@@ -72,7 +72,7 @@ def end_with_parent() -> None:
         while os.read(lifeline, 1):
             pass
         if os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)
+            os.killpg(0, signal.SIGKILL)  # and what was started from here
         os._exit(1)
 
     threading.Thread(target=watch, name="end with parent", daemon=True).start()

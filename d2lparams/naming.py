@@ -124,6 +124,11 @@ def guess_channels_first(
     return None, "a layer that is not known"
 
 
+def at_level(path: str, level: int | str, backward: bool) -> str:
+    """The path of one level and direction of a recurrent layer, such as "rnn.l1.reverse"."""
+    return ".".join(filter(None, (path, f"l{level}", "reverse" if backward else "")))
+
+
 def level_of(path: str) -> tuple[str, int, bool]:
     """A path that ends in a level of a recurrent layer, such as "rnn.l1.reverse": path, level, backward."""
     match = re.fullmatch(r"(?:(?P<path>.*)\.)?l(?P<level>\d+)(?P<reverse>\.reverse)?", path)

@@ -29,7 +29,6 @@ import platform
 import signal
 import sys
 import textwrap
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,6 +37,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from d2lparams.errand import end_with_parent
 from d2lparams.interface import Backend, Unsupported
 from d2lparams.results import Failure, Observation, ScenarioResult
 from d2lparams.scenarios import Observer, Scenario, scenarios
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     """Load the backend, run the scenarios, report, and leave."""
     order = _arguments(arguments)
     events = _take_stdout()
-    _end_with_parent()
+    end_with_parent()
     faulthandler.register(SHOW_STACKS, all_threads=True)
     began = time.perf_counter()
     try:
@@ -204,23 +204,6 @@ def _take_stdout() -> Events:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # both are TextIOWrapper at the start
     return events
-
-
-def _end_with_parent() -> None:
-    """Take stdin, which never has data and closes when the parent is gone; leave an empty one behind."""
-    lifeline = os.dup(0)
-    empty = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(empty, 0)
-    os.close(empty)
-
-    def watch() -> None:
-        while os.read(lifeline, 1):
-            pass
-        if os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)  # and what the scenarios started
-        os._exit(1)
-
-    threading.Thread(target=watch, name="end with parent", daemon=True).start()
 
 
 def _backend(adapter: str, class_name: str) -> Backend[Any]:

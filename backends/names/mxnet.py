@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from backends.conventions.mxnet import CONVENTIONS
 from d2lparams.interface import Kind
-from d2lparams.naming import Names, Shapes, guess_channels_first, level_of
+from d2lparams.naming import Names, Shapes, at_level, guess_channels_first, level_of
 
 _ATTRIBUTES = "weight|bias|gamma|beta|running_mean|running_var|(?:[lr]\\d+_)?[ih]2h_(?:weight|bias)"
 
@@ -29,8 +29,7 @@ class MXNetNames(Names):
             plain,
         )
         if cell is not None:
-            inner = f"l{cell['level']}{'.reverse' if cell['direction'] == 'r' else ''}"
-            return ".".join(filter(None, (cell["path"], inner))), cell["own"]
+            return at_level(cell["path"] or "", cell["level"], cell["direction"] == "r"), cell["own"]
         match = re.fullmatch(rf"(?:(?P<path>.*?)[._])?(?P<own>{_ATTRIBUTES})", plain)
         if match is None:
             return plain, "?"
@@ -38,8 +37,7 @@ class MXNetNames(Names):
         level = re.fullmatch(r"(?P<direction>[lr])(?P<level>\d+)_(?P<own>.*)", own)
         if level is None:
             return path, own
-        inner = f"l{level['level']}{'.reverse' if level['direction'] == 'r' else ''}"
-        return ".".join(filter(None, (path, inner))), level["own"]
+        return at_level(path, level["level"], level["direction"] == "r"), level["own"]
 
     def guess(self, path: str, shapes: Shapes) -> tuple[Kind | None, str]:
         """By the number of axes; a bias tells a dense layer from an embedding."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from backends.conventions.torch import CONVENTIONS
 from d2lparams.interface import Kind
-from d2lparams.naming import Names, Shapes, guess_channels_first, level_of
+from d2lparams.naming import Names, Shapes, at_level, guess_channels_first, level_of
 
 
 class TorchNames(Names):
@@ -23,8 +23,7 @@ class TorchNames(Names):
         match = re.fullmatch(r"(?P<own>\w+?)_l(?P<level>\d+)(?P<reverse>_reverse)?", attribute)
         if match is None:
             return path, attribute
-        inner = f"l{match['level']}{'.reverse' if match['reverse'] else ''}"
-        return ".".join(filter(None, (path, inner))), match["own"]
+        return at_level(path, match["level"], bool(match["reverse"])), match["own"]
 
     def guess(self, path: str, shapes: Shapes) -> tuple[Kind | None, str]:
         """By the number of axes; a bias tells a dense layer from an embedding."""

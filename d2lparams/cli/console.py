@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,11 +16,15 @@ from d2lparams.columns import Column, UsageError
 
 if TYPE_CHECKING:
     from d2lparams.environments import Environment
+    from d2lparams.reports.progress import Progress
     from d2lparams.results import Run
     from d2lparams.scenarios import Scenario
 
 output = Console()
 errors = Console(stderr=True)
+
+HEED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""A shutdown or a closed terminal ends a run as Ctrl-C does: nothing is left behind or lost."""
 
 Columns = Annotated[
     list[str] | None,
@@ -63,12 +68,11 @@ def run_columns(
     rebuild: bool = False,
 ) -> tuple[list[Run], int]:
     """The runs, and the number of the signal that ended them early, or 0. Progress is shown meanwhile."""
-    from d2lparams.reports.progress import Progress
     from d2lparams.runner import Interrupted, run
 
     chosen = list(scenarios)
     try:
-        with Progress(errors, [one.name for one in columns], [one.name for one in chosen]) as progress:
+        with shown([one.name for one in columns], [one.name for one in chosen]) as progress:
             runs = run(
                 columns,
                 chosen,
@@ -77,13 +81,22 @@ def run_columns(
                 offline=offline,
                 rebuild=rebuild,
                 on_event=progress,
-                # A shutdown or a closed terminal ends a run as Ctrl-C does: nothing is left behind or lost.
-                heed=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+                heed=HEED,
             )
     except Interrupted as interrupted:
         return interrupted.runs, interrupted.signal_number
+    return runs, 0
+
+
+@contextmanager
+def shown(columns: Sequence[str], scenarios: Sequence[str]) -> Iterator[Progress]:
+    """Show the progress of a run. Without a place for its logs there is none, which is the user's to mend."""
+    from d2lparams.reports.progress import Progress
+
+    try:
+        with Progress(errors, columns, scenarios) as progress:
+            yield progress
     except OSError as error:
         raise UsageError(
             f"cannot write to the cache folder: {error}; set D2LPARAMS_CACHE to another one"
         ) from None
-    return runs, 0

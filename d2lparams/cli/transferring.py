@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from d2lparams.cli.console import Offline, Timeout, errors, output
+from d2lparams.cli.console import HEED, Offline, Timeout, errors, output, shown
 from d2lparams.columns import UsageError, parse_column
 
 
@@ -59,7 +58,6 @@ def transfer(
     Values must be equal bit for bit and ties be kept; the output, gradients and a training step must agree.
     When outputs differ, the first layer where they part is named.
     """
-    from d2lparams.reports.progress import Progress
     from d2lparams.reports.transfer import transfers_json, transfers_view
     from d2lparams.runner import Interrupted
     from d2lparams.transferring import transfer as carry
@@ -72,7 +70,7 @@ def transfer(
             "--map, --save, --untie and --any-settings are for a model of your own, --model FILE.py:build"
         )
     try:
-        with Progress(errors, columns, ["transfer"]) as progress:
+        with shown(columns, ["transfer"]) as progress:
             transfers, runs = carry(
                 here,
                 there,
@@ -85,7 +83,7 @@ def transfer(
                 timeout=timeout,
                 offline=offline,
                 on_event=progress,
-                heed=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+                heed=HEED,
             )
     except Interrupted as interrupted:
         errors.print(Text("interrupted; nothing of the target was kept"))
