@@ -283,6 +283,12 @@ def _flattening(
 ) -> Flattened | None:
     """How the columns of a dense layer in the source stand."""
     if layer.kind != "dense":
+        if names.channels_last and layer.kind is not None:
+            first = next(
+                (native[name] for name in ("kernel", "ii.kernel", "ir.kernel") if name in native), None
+            )
+            inputs = (first if first is not None else next(iter(native.values()))).shape[0]
+            _refuse_flattened(layer.path, layer.kind, inputs, before)
         return None
     weight = native.get("weight", native.get("kernel"))
     assert weight is not None
@@ -300,12 +306,24 @@ def _target_flattening(
     names: Names, record: LayerRecord, own: Mapping[str, Array], channels: int | None, before: int
 ) -> Flattened | None:
     """How the columns of a dense layer in the target have to stand."""
-    if record.kind != "dense" or not names.channels_last:
+    if not names.channels_last:
         return None
-    inputs = own["weight"].shape[1]
+    inputs = next(iter(own.values())).shape[-1]
+    if record.kind != "dense":
+        _refuse_flattened(record.path, record.kind, inputs, before)
+        return None
     if channels is None and _may_be_flattened(inputs, before):
         raise Doubtful(_flat_doubt(record.path, before))
     return Flattened(channels, channels_last=True) if channels else None
+
+
+def _refuse_flattened(path: str, kind: Kind, inputs: int, channels: int) -> None:
+    """Another layer than a dense one on a flattened image: its columns would have to be moved, and are not."""
+    if kind not in CONVOLUTIONS and kind != "embedding" and _may_be_flattened(inputs, channels):
+        raise ConversionError(
+            f"{kind} layer {path!r} may take the flattened image of a convolution of {channels} channels, "
+            "which convert reorders for dense layers only; carry the model with `d2lparams transfer`"
+        )
 
 
 def _flat_doubt(path: str, channels: int) -> str:

@@ -206,3 +206,12 @@ def test_an_architecture_file_is_read_with_care(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(BadArchitecture, match=said):
         read_architecture(path)
+
+
+@pytest.mark.parametrize("target", ["jax", "tensorflow"])
+def test_a_norm_of_a_flattened_image_is_refused_where_channels_stand_last(target):
+    arrays = {"conv.weight": np.ones((2, 1, 3, 3), "float32"), "norm.weight": np.arange(24, dtype="float32")}
+    layers = [LayerRecord("conv", "conv2d", ("weight",)), LayerRecord("norm", "layernorm", ("weight",))]
+    with pytest.raises(ConversionError, match="'norm' may take the flattened image"):
+        from_parameters(ParameterSet(layers, arrays), target)
+    assert from_parameters(ParameterSet(layers, arrays), "torch").arrays
