@@ -11,11 +11,9 @@ import gc
 import numpy
 import pytest
 
-from backends.layers.numpy import NumpyLayers
 from d2lparams.carrying import LoadError, MatchError, UnknownLayer
-from d2lparams.conventions import with_summed_biases
-from d2lparams.interface import Layer
 from d2lparams.parameter_set import ParameterSet, same_bits
+from tests.contract.by_reference import computed
 
 # The adapter goes first: it switches to NumPy semantics, in which the blocks must be made.
 from backends.mxnet import MXNetBackend  # isort: skip
@@ -239,34 +237,6 @@ MODELS = {
 }
 
 models = pytest.mark.parametrize(("build", "x", "by_hand"), MODELS.values(), ids=MODELS.keys())
-
-
-def computed(record, arrays, x):
-    """What the reference's layer of that kind gives for x with these canonical arrays."""
-    kind, settings = record.kind, record.settings
-    values = with_summed_biases(kind, completed(kind, arrays, x))
-    layer = Layer("conv2d" if kind == "conv1d" else kind, 1, 1, epsilon=settings.get("epsilon"))
-    layers = NumpyLayers()
-    if kind == "conv1d":
-        values["weight"] = values["weight"][:, :, None]
-        return layers.forward(values, layer, x[:, :, None])[:, :, 0]
-    if kind == "batchnorm" and x.ndim == 4:
-        rows = numpy.moveaxis(x, 1, -1)
-        flat = layers.forward(values, layer, rows.reshape(-1, x.shape[1]))
-        return numpy.moveaxis(flat.reshape(rows.shape), -1, 1)
-    if settings.get("reverse"):
-        return layers.forward(values, layer, x[:, ::-1])[:, ::-1]
-    return layers.forward(values, layer, x)
-
-
-def completed(kind, arrays, x):
-    """With zeros for a bias and ones for a scale that is not there, for the reference has all."""
-    found = dict(arrays)
-    if kind in ("batchnorm", "layernorm"):
-        found.setdefault("weight", numpy.ones(x.shape[1]))
-    if kind in ("dense", "batchnorm", "layernorm"):
-        found.setdefault("bias", numpy.zeros(len(found["weight"])))
-    return found
 
 
 def state(model):

@@ -16,12 +16,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  (everybody calls it so)
 
-from backends.layers.numpy import NumpyLayers
 from backends.torch import TorchBackend
 from d2lparams.carrying import LoadError, MatchError, UnknownLayer
-from d2lparams.conventions import with_summed_biases
-from d2lparams.interface import Layer
 from d2lparams.parameter_set import ParameterSet, same_bits
+from tests.contract.by_reference import computed
 
 
 @pytest.fixture
@@ -223,38 +221,6 @@ MODELS = {
 }
 
 models = pytest.mark.parametrize(("build", "x", "by_hand"), MODELS.values(), ids=MODELS.keys())
-
-
-def computed(record, arrays, x):
-    """What the reference's layer of that kind gives for x with these canonical arrays."""
-    kind, settings = record.kind, record.settings
-    values = with_summed_biases(kind, _completed(kind, arrays, x))
-    layer = Layer("conv2d" if kind == "conv1d" else kind, 1, 1, epsilon=settings.get("epsilon"))
-    layers = NumpyLayers()
-    if kind == "conv1d":
-        values["weight"] = values["weight"][:, :, None]
-        return layers.forward(values, layer, x[:, :, None])[:, :, 0]
-    if kind == "batchnorm" and x.ndim == 4:
-        rows = np.moveaxis(x, 1, -1)
-        return np.moveaxis(
-            layers.forward(values, layer, rows.reshape(-1, x.shape[1])).reshape(rows.shape), -1, 1
-        )
-    if settings.get("reverse"):
-        return layers.forward(values, layer, x[:, ::-1])[:, ::-1]
-    return layers.forward(values, layer, x)
-
-
-def _completed(kind, arrays, x):
-    """With zeros for a bias and ones for a scale that is not there, for the reference has all."""
-    found = dict(arrays)
-    if kind in ("batchnorm", "layernorm"):
-        found.setdefault("weight", np.ones(x.shape[1]))
-    if kind in ("lstm", "gru"):
-        for name in ("input bias", "hidden bias"):
-            found.setdefault(name, np.zeros(found["hidden weight"].shape[:2]))
-    elif kind != "embedding":
-        found.setdefault("bias", np.zeros(len(found.get("weight", x[0]))))
-    return found
 
 
 def state(model):
