@@ -4,7 +4,8 @@ An invariant is held against the reference, and against what it must be by defin
 column is right when every number is within the stated tolerance; a shape or a length that differs is never
 right. A trait is not judged: the frameworks' values are the same, or they differ, and the difference is what
 the reader came for. The reference takes no part in that, for it is no framework. Nor is an outcome judged: a
-framework's way ended as it did. Frameworks are compared by the word for that; the rest is each one's own.
+framework's way ended as it did. Frameworks are compared by the word for that; the rest is each one's own. A
+drawing is not compared at all: it is shown.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from d2lparams.results import (
     NON_FINITE,
     SCHEMA_VERSION,
+    Form,
     Kind,
     Observation,
     Outcome,
@@ -29,7 +31,7 @@ from d2lparams.results import (
 if TYPE_CHECKING:
     from d2lparams.scenarios import Scenario
 
-Verdict = Literal["agree", "disagree", "unjudged", "same", "differ"]
+Verdict = Literal["agree", "disagree", "unjudged", "same", "differ", "shown"]
 Absence = Status | Literal["not-applicable"]
 """Why a column has no value in a row. Not applicable: a framework that has no such way, or no such claim."""
 
@@ -40,11 +42,13 @@ class Row:
 
     Attributes:
         verdict: an invariant's is "agree" or "disagree", or "unjudged" when nothing was there to hold it
-            against; a trait's is "same" or "differ", and so is an outcome's, by its word alone.
+            against; a trait's is "same" or "differ", and so is an outcome's, by its word alone; a drawing's
+            is "shown".
         values: by column, where there is one.
         absent: by column, where there is none: how the scenario ended there; or "not-applicable", where it
             ended well without an outcome, for a framework makes only those of the ways that it has.
         problems: by column, why it disagrees, in one sentence.
+        form: how the values can be drawn, see `Observation`.
     """
 
     scenario: str
@@ -54,6 +58,7 @@ class Row:
     values: dict[str, Any] = field(default_factory=dict)
     absent: dict[str, Absence] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    form: Form = ""
 
 
 @dataclass(repr=False)
@@ -66,6 +71,7 @@ class Comparison:
         interrupted: whether the user stopped it before it was done.
         groups: by scenario, the group that it belongs to.
         left_out: the scenarios that were left out because nobody asked for them by name, and they take long.
+        questions: by scenario, what it asks and what to look for.
     """
 
     columns: list[Run]
@@ -74,6 +80,7 @@ class Comparison:
     groups: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     schema_version: Literal[1] = SCHEMA_VERSION
+    questions: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         counts = ", ".join(
@@ -84,9 +91,9 @@ class Comparison:
 
     @property
     def counts(self) -> dict[Verdict, int]:
-        """How many rows have each verdict; those of outcomes are not counted, see `outcomes`."""
-        verdicts = Counter(row.verdict for row in self.rows if row.kind != "outcome")
-        return {verdict: verdicts[verdict] for verdict in get_args(Verdict)}
+        """How many rows have each verdict; those of outcomes are not counted, see `outcomes`, nor drawings."""
+        verdicts = Counter(row.verdict for row in self.rows if row.kind in ("invariant", "trait"))
+        return {verdict: verdicts[verdict] for verdict in get_args(Verdict) if verdict != "shown"}
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -139,7 +146,7 @@ def compare_runs(
 
     Args:
         runs: one for each column.
-        scenarios: what was run, for the groups; runs alone know names only.
+        scenarios: what was run, for the groups and questions; runs alone know names only.
         left_out: the names of the scenarios that a run of everything leaves out.
         interrupted: whether the user stopped the runs before they were done.
     """
@@ -154,9 +161,18 @@ def compare_runs(
                 if observation.name == name
             }
             absent = {column: one.status for column, one in ended.items() if column not in seen}
-            rows.append(_row(result.name, seen, absent, {run.name for run in runs if run.reference}))
-    groups = {one.name: one.group for one in scenarios}
-    return Comparison(list(runs), rows, interrupted, groups, list(left_out))
+            row = _row(result.name, seen, absent, {run.name for run in runs if run.reference})
+            row.form = next(iter(seen.values())).form
+            rows.append(row)
+    known = list(scenarios)
+    return Comparison(
+        list(runs),
+        rows,
+        interrupted,
+        groups={one.name: one.group for one in known},
+        left_out=list(left_out),
+        questions={one.name: one.question for one in known},
+    )
 
 
 def deviation(value: Any, reference: Any) -> float:
@@ -201,6 +217,9 @@ def _row(scenario: str, seen: dict[str, Observation], absent: dict[str, Status],
             ways = [Outcome.of(one.value).outcome for column, one in seen.items() if column not in references]
             gaps = {column: _absence(status) for column, status in absent.items()}
             return _own_ways(scenario, seen, gaps, ways)
+        case "drawing":
+            values = {column: observation.value for column, observation in seen.items()}
+            return Row(scenario, first.name, first.kind, "shown", values, dict(absent))
 
 
 def _absence(status: Status) -> Absence:

@@ -19,7 +19,8 @@ SCHEMA_VERSION: Literal[1] = 1
 # How numbers that JSON has no word for are written.
 NON_FINITE = ("NaN", "Infinity", "-Infinity")
 
-Kind = Literal["invariant", "trait", "outcome"]
+Kind = Literal["invariant", "trait", "outcome", "drawing"]
+Form = Literal["", "matrices", "curves", "histograms", "ties"]
 Status = Literal["ok", "unsupported", "failed", "timeout", "crashed", "install-failed", "not-run"]
 
 
@@ -45,11 +46,19 @@ class Observation:
     Attributes:
         name: unique within its scenario.
         kind: an "invariant" must agree with the reference; a "trait" is a framework's own way; an
-            "outcome" is how one of a framework's ways ended.
+            "outcome" is how one of a framework's ways ended; a "drawing" is there to be looked at, and is not
+            compared.
         value: JSON data, see `jsonable`; an outcome's is an object with the attributes of `Outcome`.
         expected: what an invariant must be by definition, when that is known without the reference.
         rtol: how far an invariant may be from the reference, relative to the largest magnitude in it;
             0 asks for equality.
+        form: how the value can be drawn; a drawing always has one, other kinds may.
+
+            matrices    {name: rows of numbers}: one picture for each, as heat map
+            curves      {series: numbers}: one for each step
+            histograms  {name: {"edges": n + 1 numbers, "counts": n numbers}}
+            ties        [{"layer": 1, "role": "weight", "name": "2.weight", "storage": 2}], one for each use, in
+                        order of application; uses with equal storage are the same stored numbers
     """
 
     name: str
@@ -57,6 +66,7 @@ class Observation:
     value: Any
     expected: Any = None
     rtol: float = 0.0
+    form: Form = ""
 
 
 @dataclass(frozen=True)
@@ -90,8 +100,37 @@ class Outcome:
 
 
 @dataclass
+class Code:
+    """A function of an adapter, as it stood when it was run.
+
+    Attributes:
+        file: such as "backends/torch.py".
+        line: of the file, at which it begins.
+        text: its source, indented from the margin.
+        helpers: the names of other functions of the adapter that it calls by name, see `Run.code`.
+    """
+
+    file: str
+    line: int
+    text: str
+    helpers: list[str] = field(default_factory=list)
+
+
+@dataclass
 class ScenarioResult:
-    """How one scenario ended on one column, and what it saw until then. Times are wall-clock seconds."""
+    """How one scenario ended on one column, and what it saw until then.
+
+    Attributes:
+        name: with hyphens.
+        section: of *Dive into Deep Learning*.
+        title: one line.
+        status: how it ended.
+        seconds: of wall-clock time.
+        observations: in the order in which they were made.
+        error: why it did not end well.
+        called: what it asked of the adapter, in the order of the first calls, such as "mlp" or "trainer.step";
+            the same word on every column. For each, the name in `Run.code` of the function that did it.
+    """
 
     name: str
     section: str
@@ -100,6 +139,7 @@ class ScenarioResult:
     seconds: float = 0.0
     observations: list[Observation] = field(default_factory=list)
     error: Failure | None = None
+    called: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -116,6 +156,9 @@ class Run:
         status: "ok" when every scenario is ok or unsupported, otherwise what went wrong first.
         seconds: wall clock from the start of the worker, or of the build when that failed, to its end.
         log: the file that holds what the framework printed.
+        platform: the machine, in words: system, processor, cores.
+        date: when it began, ISO 8601, UTC.
+        code: the adapter's functions that scenarios called, by name, such as "TorchBackend._mlp".
     """
 
     name: str
@@ -129,6 +172,9 @@ class Run:
     error: Failure | None = None
     log: str | None = None
     scenarios: list[ScenarioResult] = field(default_factory=list)
+    platform: str = ""
+    date: str = ""
+    code: dict[str, Code] = field(default_factory=dict)
 
 
 def jsonable(value: Any) -> Any:

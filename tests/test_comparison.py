@@ -499,3 +499,30 @@ def test_a_truncated_document_is_refused(comparison: Comparison) -> None:
     for end in range(0, len(written) - 2, 97):
         with pytest.raises(msgspec.DecodeError):
             from_json(written[:end])
+
+
+def test_a_drawing_is_shown_and_not_compared():
+    runs = [
+        Run(
+            name,
+            name,
+            name,
+            name == "numpy",
+            status="ok",
+            scenarios=[
+                ScenarioResult(
+                    "one",
+                    "6.2",
+                    "One",
+                    "ok",
+                    observations=[Observation("drawn", "drawing", {"a": [number]}, form="curves")],
+                )
+            ],
+        )
+        for number, name in enumerate(("numpy", "torch", "jax"))
+    ]
+    comparison = compare_runs(runs)
+    (row,) = comparison.rows
+    assert (row.verdict, row.form, row.values["jax"]) == ("shown", "curves", {"a": [2]})
+    assert not any(comparison.counts.values())
+    assert comparison.ok

@@ -16,6 +16,7 @@ VERDICTS = {
     "unjudged": ("?", "yellow"),
     "same": ("=", "dim"),
     "differ": ("≠", "yellow"),
+    "shown": ("▦", "dim"),
 }
 STATUS_STYLES: dict[Status, str] = {"ok": "green", "unsupported": "yellow", "not-run": "dim"}
 

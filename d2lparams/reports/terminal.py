@@ -68,7 +68,7 @@ def scenario_view(
     """One scenario: a heading, its rows as a table or as blocks, and its outcomes."""
     heading = Text.assemble((plain(result.title), "bold"), (f"  {result.section} · {result.name}", "dim"))
     outcomes = [row for row in comparison.of(result.name) if row.kind == "outcome"]
-    rows = [row for row in comparison.of(result.name) if row.kind != "outcome"]
+    rows = [row for row in comparison.of(result.name) if row.kind in ("invariant", "trait")]
     parts: list[RenderableType] = [Rule(heading, align="left", style="dim")]
     ended = list(_ended(comparison, result.name))
     if rows:
@@ -114,6 +114,8 @@ def summary(comparison: Comparison, width: int = 80) -> RenderableType:
             lines.append(text(f"✗ {row.scenario}: {row.observation}: {column} {problem}", "red"))
     for run in comparison.columns:
         lines += failures(run)
+    if drawings := sum(row.kind == "drawing" for row in comparison.rows):
+        lines.append(Text(f"not shown here: {drawings} drawings; `--output report.html` shows them"))
     if comparison.left_out:
         number = len(comparison.left_out)
         which = f"{number} scenarios that take long" if number > 1 else "1 scenario that takes long"

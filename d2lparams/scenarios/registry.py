@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from d2lparams.interface import Backend
-from d2lparams.results import Kind, Observation, Outcome, jsonable
+from d2lparams.results import Form, Observation, Outcome, jsonable
 
 Function = Callable[[Backend[Any], "Observer"], None]
 
@@ -72,7 +72,9 @@ class Observer:
         self.stage, self.folder, self.column, self.given = stage, folder, column, given
         self._names: set[str] = set()
 
-    def invariant(self, name: str, value: Any, *, expected: Any = None, rtol: float = 0.0) -> None:
+    def invariant(
+        self, name: str, value: Any, *, expected: Any = None, rtol: float = 0.0, form: Form = ""
+    ) -> None:
         """A value that every framework must agree on with the reference.
 
         Args:
@@ -80,12 +82,17 @@ class Observer:
             value: a number, text, an array, or lists and dicts of these.
             expected: what it must be by definition, when that is known without the reference.
             rtol: how far it may be off, relative to the largest magnitude in the reference; 0: not at all.
+            form: how it can be drawn, too, see `d2lparams.results.Observation`.
         """
-        self._take("invariant", name, value, expected, rtol)
+        self._take(Observation(name, "invariant", value, expected, rtol, form))
 
-    def trait(self, name: str, value: Any) -> None:
+    def trait(self, name: str, value: Any, *, form: Form = "") -> None:
         """A framework's own way: the difference between columns is the information."""
-        self._take("trait", name, value, None, 0.0)
+        self._take(Observation(name, "trait", value, form=form))
+
+    def drawing(self, name: str, value: Any, *, form: Form) -> None:
+        """What is to be looked at and not compared, as numbers drawn at random are; a report draws it."""
+        self._take(Observation(name, "drawing", value, form=form))
 
     def outcome(
         self, name: str, outcome: str, *, how: str, evidence: Mapping[str, Any] = {}, script: str = ""
@@ -99,13 +106,15 @@ class Observer:
             evidence: what was seen, by what was looked at.
             script: a program in the framework alone that shows it.
         """
-        self._take("outcome", name, vars(Outcome(outcome, how, dict(evidence), script)), None, 0.0)
+        self._take(Observation(name, "outcome", vars(Outcome(outcome, how, dict(evidence), script))))
 
-    def _take(self, kind: Kind, name: str, value: Any, expected: Any, rtol: float) -> None:
-        if name in self._names:
-            raise ValueError(f"the scenario observes {name!r} twice; give each observation a name of its own")
-        self._names.add(name)
-        self._emit(Observation(name, kind, jsonable(value), jsonable(expected), rtol))
+    def _take(self, seen: Observation) -> None:
+        if seen.name in self._names:
+            raise ValueError(
+                f"the scenario observes {seen.name!r} twice; give each observation a name of its own"
+            )
+        self._names.add(seen.name)
+        self._emit(replace(seen, value=jsonable(seen.value), expected=jsonable(seen.expected)))
 
 
 def scenario(
