@@ -28,7 +28,7 @@ import msgspec
 
 from d2lparams import bootstrap
 from d2lparams.columns import BACKENDS, Column
-from d2lparams.results import Failure, Observation
+from d2lparams.results import Code, Failure, Observation
 from d2lparams.worker import EVENT_LIMIT, SHOW_STACKS
 
 TICK = 0.1
@@ -47,6 +47,7 @@ class Ready(_Message, frozen=True):
 
     versions: dict[str, str]
     python: str
+    platform: str
     seconds: float
 
 
@@ -60,6 +61,15 @@ class Started(_Message, frozen=True):
     """A scenario begins."""
 
     scenario: str
+
+
+class Called(_Message, frozen=True):
+    """A scenario has called a function of the adapter for the first time."""
+
+    scenario: str
+    asked: str
+    name: str
+    code: dict[str, Code]
 
 
 class Observed(_Message, frozen=True):
@@ -82,7 +92,7 @@ class Done(_Message, frozen=True):
     """There is no more to run."""
 
 
-AnyMessage = Ready | Failed | Started | Observed | Finished | Done
+AnyMessage = Ready | Failed | Started | Called | Observed | Finished | Done
 _DECODER = msgspec.json.Decoder(AnyMessage)
 
 

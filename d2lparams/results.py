@@ -158,7 +158,7 @@ class Run:
         log: the file that holds what the framework printed.
         platform: the machine, in words: system, processor, cores.
         date: when it began, ISO 8601, UTC.
-        code: the adapter's functions that scenarios called, by name, such as "TorchBackend._mlp".
+        code: the adapter's functions that scenarios called, by name, such as "torch.TorchBackend._mlp".
     """
 
     name: str

@@ -210,9 +210,11 @@ def _joined(before: Run, after: Run) -> Run:
         if cell.name in cells:
             later = cells[cell.name]
             cell.observations += later.observations
+            cell.called |= later.called
             cell.seconds += later.seconds
             cell.status, cell.error = later.status, later.error
     before.seconds += after.seconds
+    before.code |= after.code
     if before.status == "ok":
         before.status, before.error = after.status, after.error
     return before

@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from d2lparams import environments
 from d2lparams.columns import Column
 from d2lparams.process import (
     AnyMessage,
+    Called,
     Crashed,
     Failed,
     Finished,
@@ -170,12 +172,16 @@ class _Column:
         match message:
             case Ready() if not self._ready:
                 self._result.versions, self._result.python = message.versions, message.python
+                self._result.platform = message.platform
                 self._ready, self._turn = True, time.monotonic()
             case Failed() if not self._ready:
                 self._give_up("failed", message.error, "the backend could not be imported")
             case Started(scenario=cell.name) if self._ready:
                 self._turn = time.monotonic()
                 self._tell(cell.name)
+            case Called(scenario=cell.name):
+                cell.called[message.asked] = message.name
+                self._result.code |= message.code
             case Observed(scenario=cell.name):
                 cell.observations.append(message.observation)
             case Finished(scenario=cell.name):
@@ -227,5 +233,6 @@ class _Column:
 def blank_run(column: Column, scenarios: Sequence[ScenarioResult]) -> Run:
     """A column's run before it began."""
     adapter = column.adapter
-    cells = [replace(cell, observations=[]) for cell in scenarios]
-    return Run(column.name, adapter.name, adapter.title, adapter.reference, scenarios=cells)
+    cells = [replace(cell, observations=[], called={}) for cell in scenarios]
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return Run(column.name, adapter.name, adapter.title, adapter.reference, scenarios=cells, date=date)

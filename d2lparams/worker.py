@@ -6,6 +6,7 @@ worker keeps that stdout for itself before any of them is imported, and points t
     ready      the backend is imported; the versions that are installed
     failed     it could not be imported; nothing follows
     started    a scenario begins
+    called     a function of the adapter is called for the first time; its source
     observed   what it saw, told at once, so that it is kept whatever happens next
     finished   how it ended
     done       there is no more to run
@@ -39,7 +40,8 @@ from typing import Any, NoReturn
 
 from d2lparams.errand import end_with_parent
 from d2lparams.interface import Backend, Unsupported
-from d2lparams.results import Failure, Observation, ScenarioResult
+from d2lparams.recording import Tell, recorded
+from d2lparams.results import Code, Failure, Observation, ScenarioResult
 from d2lparams.scenarios import Observer, Scenario, scenarios
 from d2lparams.scenarios.registry import REGISTERED
 
@@ -55,6 +57,7 @@ def execute(
     backend: Backend[Any],
     emit: Callable[[Observation], None] | None = None,
     *,
+    on_call: Tell | None = None,
     catch: type[BaseException] = Exception,
     **place: Any,
 ) -> ScenarioResult:
@@ -64,6 +67,7 @@ def execute(
         scenario: what to run.
         backend: what to run it on.
         emit: is told each observation as soon as it is made; what it raises fails the scenario.
+        on_call: is told of the adapter's functions that are called, with their sources, see `recording`.
         catch: what counts as the scenario's failure. An interrupt or an exit is not one by default, for in a
             process with a keyboard it is the user's.
         place: where in a run this is, as `Observer` takes it: stage, folder, column, given.
@@ -75,9 +79,14 @@ def execute(
             emit(observation)
         result.observations.append(observation)
 
+    def called(asked: str, name: str, code: dict[str, Code]) -> None:
+        if on_call is not None:
+            on_call(asked, name, code)
+        result.called[asked] = name
+
     began = time.perf_counter()
     try:
-        with backend.fresh():
+        with backend.fresh(), recorded(backend, called):
             scenario.function(backend, Observer(take, **place))
     except Unsupported as reason:
         result.status, result.error = "unsupported", Failure(str(reason))
@@ -153,7 +162,13 @@ def main(arguments: Sequence[str]) -> NoReturn:
         _leave(1)
     versions = _versions(order.distribution)
     seconds = time.perf_counter() - began
-    events.send("ready", versions=versions, python=platform.python_version(), seconds=seconds)
+    events.send(
+        "ready",
+        versions=versions,
+        python=platform.python_version(),
+        platform=_machine(),
+        seconds=seconds,
+    )
     place = {
         "stage": order.stage,
         "folder": order.folder,
@@ -170,11 +185,17 @@ def _report(scenario: Scenario, backend: Backend[Any], events: Events, place: Ma
     name = scenario.name
     os.write(2, heading(name).encode())
     events.send("started", scenario=name)
+
+    def called(asked: str, function: str, code: dict[str, Code]) -> None:
+        sources = {one: vars(source) for one, source in code.items()}
+        events.send("called", scenario=name, asked=asked, name=function, code=sources)
+
     # No keyboard reaches this process: whatever is raised here, sys.exit() too, the scenario raised.
     result = execute(
         scenario,
         backend,
         lambda seen: events.send("observed", scenario=name, observation=vars(seen)),
+        on_call=called,
         catch=BaseException,
         **place,
     )
@@ -230,6 +251,12 @@ def _versions(distributions: Iterable[str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue  # the backend works without it, as its import has shown
     return versions
+
+
+def _machine() -> str:
+    """The system, the processor and the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{platform.system()} {platform.machine()}, {cores} core{'s' * (cores > 1)}"
 
 
 def _leave(code: int) -> NoReturn:

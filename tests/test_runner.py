@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
@@ -252,6 +254,18 @@ def test_a_column_that_cannot_begin(
     assert [cell.error and cell.error.message for cell in result.scenarios] == [reason] * 3
     assert result.log is not None
     assert Path(result.log).is_file()
+
+
+def test_what_ran_is_there_with_its_code_where_and_when(runs: dict[str, Run]) -> None:
+    run = runs["segfault"]
+    assert run.scenarios[0].called == {
+        "mlp": "numpy.NumpyBackend._mlp",
+        "parameters": "numpy.NumpyBackend._parameters",
+    }
+    assert set(run.scenarios[0].called.values()) <= set(run.code)
+    assert run.code["numpy.NumpyBackend._mlp"].file == "backends/numpy.py"
+    assert run.platform.startswith(platform.system())
+    assert datetime.fromisoformat(run.date) <= datetime.now(UTC)
 
 
 def test_a_crash_shows_where(runs: dict[str, Run]) -> None:
@@ -536,14 +550,18 @@ def test_the_events_of_a_worker(environment: Environment) -> None:
         assert worker.stdout is not None
         events = [json.loads(line) for line in worker.stdout]
         assert worker.wait() == 0
-    assert [event["event"] for event in events] == [
+    told = [event for event in events if event["event"] != "called"]
+    assert [event["event"] for event in told] == [
         "ready",
         *("started", "observed", "finished"),
         *("started", "observed", "finished"),
         "done",
     ]
     assert events[0]["versions"] == environment.versions
-    assert {event["scenario"] for event in events[1:4]} == {"before"}
+    assert {event["scenario"] for event in told[1:4]} == {"before"}
+    # A call is told before it is made: what it sees comes after it.
+    assert events[2]["event"] == "called"
+    assert events[2]["name"] in events[2]["code"]
 
 
 def speaker(log: Path, program: str) -> process.Worker:

@@ -42,6 +42,7 @@ INSIDE = [
     "d2lparams.parameter_set",
     "d2lparams.parameters",
     "d2lparams.programs",
+    "d2lparams.recording",
     "d2lparams.structures",
     "d2lparams.subjects",
     "d2lparams.tensor_file",
