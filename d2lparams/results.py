@@ -9,6 +9,7 @@ Imports the standard library and NumPy only: a worker writes these inside a fram
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -175,6 +176,12 @@ class Run:
     platform: str = ""
     date: str = ""
     code: dict[str, Code] = field(default_factory=dict)
+
+
+def release(versions: Mapping[str, str]) -> str:
+    """What an environment has installed, as one text; NumPy's version only where it is the framework."""
+    shown = [f"{name} {version}" for name, version in versions.items() if name != "numpy"]
+    return ", ".join(shown or [f"{name} {version}" for name, version in versions.items()])
 
 
 def jsonable(value: Any) -> Any:

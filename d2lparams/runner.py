@@ -24,7 +24,7 @@ from d2lparams import environments
 from d2lparams.columns import Column
 from d2lparams.history import longest_first, remember
 from d2lparams.process import TICK, Task
-from d2lparams.results import Failure, Run, ScenarioResult
+from d2lparams.results import Failure, Run, ScenarioResult, release
 from d2lparams.scenarios import Scenario
 from d2lparams.watcher import INTERRUPTED, Event, blank_run, run_column
 from d2lparams.worker import failure
@@ -247,7 +247,7 @@ def _outcome(future: Future[Run], column: Column, scenarios: Sequence[ScenarioRe
 
 def _finished(run: Run) -> Event:
     done = sum(cell.status != "not-run" for cell in run.scenarios)
-    return Event(run.name, run.status, done, len(run.scenarios), run.seconds, run.status)
+    return Event(run.name, run.status, done, len(run.scenarios), run.seconds, run.status, release(run.versions))
 
 
 def _one_at_a_time(on_event: Callable[[Event], None] | None) -> Callable[[Event], None]:

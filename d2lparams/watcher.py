@@ -31,7 +31,7 @@ from d2lparams.process import (
     Worker,
     command,
 )
-from d2lparams.results import Failure, Run, ScenarioResult, Status
+from d2lparams.results import Failure, Run, ScenarioResult, Status, release
 from d2lparams.worker import failure, heading
 
 START_LIMIT = 300.0
@@ -52,6 +52,7 @@ class Event:
         total: how many there are.
         seconds: since the column began.
         status: None while the column is at work.
+        release: what its environment has installed, such as "torch 2.13.0"; "" until there is one.
     """
 
     column: str
@@ -60,6 +61,7 @@ class Event:
     total: int
     seconds: float
     status: Status | None = None
+    release: str = ""
 
 
 def run_column(
@@ -227,7 +229,8 @@ class _Column:
             total = len(self._result.scenarios)
             seconds = time.monotonic() - self._began
             done = total - len(self._pending)
-            self._on_event(Event(self._column.name, activity, done, total, seconds))
+            installed = release(self._result.versions)
+            self._on_event(Event(self._column.name, activity, done, total, seconds, release=installed))
 
 
 def blank_run(column: Column, scenarios: Sequence[ScenarioResult]) -> Run:

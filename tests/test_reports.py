@@ -671,7 +671,7 @@ def test_a_long_text_is_cut() -> None:
 
 def told(*events: Event, columns: tuple[str, ...] = ("torch", "jax"), **options: Any) -> str:
     file = io.StringIO()
-    console = Console(file=file, width=80, **{"_environ": {}, **options})
+    console = Console(file=file, **{"width": 80, "_environ": {}, **options})
     with Progress(console, columns, ["forward"]) as progress:
         for event in events:
             progress(event)
@@ -702,6 +702,12 @@ def test_progress_is_a_board_on_a_terminal() -> None:
     for words in ("torch", "2/2", "7.2 s", "✓", "jax", "waiting for its turn"):
         assert words in board
     assert board.rstrip("\r").endswith("\x1b[2K"), "it is taken away when all is done"
+
+
+@pytest.mark.parametrize(("width", "shown"), [(80, False), (120, True)])
+def test_the_board_says_what_a_column_runs_on_where_there_is_room(width: int, shown: bool) -> None:
+    event = Event("torch", "forward", 0, 2, 6.0, release="torch 2.13.0")
+    assert ("torch 2.13.0" in told(event, force_terminal=True, width=width)) is shown
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -19,6 +19,9 @@ from d2lparams.reports.values import plain
 if TYPE_CHECKING:
     from d2lparams.runner import Event
 
+ROOMY = 100
+"""The width of a terminal from which on the board has a column more."""
+
 
 class Progress:
     """Takes the runner's events; use it as a context manager, and as the runner's `on_event`.
@@ -61,13 +64,16 @@ class Progress:
                 self._console.print(Text(plain(f"{event.column}: {event.activity}")))
 
     def _board(self) -> Table:
-        """A line per column: what it is doing, how far it is, for how long."""
+        """A line per column: how far it is, for how long, what it is doing; with room, what it runs on."""
+        roomy = self._console.width >= ROOMY
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         table.add_column(width=1)
         table.add_column(style="bold", no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(justify="right", no_wrap=True, style="dim")
         table.add_column(no_wrap=True, overflow="ellipsis")
+        if roomy:
+            table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
         for name, event in self._events.items():
             if event is None:
                 table.add_row("", Text(name), "", "", Text("waiting for its turn", "dim"))
@@ -81,5 +87,6 @@ class Progress:
                 f"{event.done}/{event.total}" if event.total else "",
                 f"{seconds:.1f} s",
                 Text(plain(event.activity), style),
+                *([Text(plain(event.release))] if roomy else []),
             )
         return table

@@ -20,7 +20,7 @@ from d2lparams.comparison import Comparison, Row
 from d2lparams.reports.marks import STATUS_STYLES, VERDICTS, absence, text
 from d2lparams.reports.matrix import details_view, matrix_view, outcome_counts, outcome_legend
 from d2lparams.reports.values import plain, short, wrap
-from d2lparams.results import Failure, Run, ScenarioResult
+from d2lparams.results import Failure, Run, ScenarioResult, release
 
 # What a column needs to be read; with less, the blocks read better.
 NARROWEST_CELL = 20
@@ -127,8 +127,7 @@ def summary(comparison: Comparison, width: int = 80) -> RenderableType:
 
 def versions(run: Run) -> str:
     """The framework's versions as its environment declares them; NumPy only where it is the framework."""
-    shown = [f"{name} {version}" for name, version in run.versions.items() if name != "numpy"]
-    return ", ".join(shown or [f"{name} {version}" for name, version in run.versions.items()])
+    return release(run.versions)
 
 
 def failures(run: Run) -> Iterator[RenderableType]:
