@@ -285,7 +285,10 @@ def test_a_disagreement_alone_is_exit_code_1(command: Command, fakes: dict[str, 
         (["torch@2.4.1"], "cannot build torch@2.4.1: so far only torch@"),
         (["nowhere.py"], "cannot read the backend file nowhere.py"),
         (["-o", "nowhere/x.json"], "cannot write nowhere/x.json: there is no folder nowhere"),
-        (["-o", "x.txt"], "cannot write x.txt: name a file that ends in .json, or in .svg for a picture"),
+        (
+            ["-o", "x.json", "-o", "x.txt"],
+            "cannot write x.txt: name a file that ends in .json for everything, ",
+        ),
         (["-o", "folder.json"], "cannot write folder.json: it is a folder"),
     ],
 )
@@ -339,12 +342,16 @@ def test_standard_output_is_json_and_nothing_else(command: Command) -> None:
 
 
 def test_a_file_takes_the_place_of_the_old_one(command: Command, tmp_path: Path) -> None:
-    for name in ("x.json", "x.svg"):
+    names = ["x.json", "x.md", "x.svg"]
+    for name in names:
         (tmp_path / name).write_text("old")
-        process = command("compare", "numpy", "-s", "forward", "--output", name, cwd=tmp_path)
-        assert process.returncode == 0
-        assert "Summary" in process.stdout
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.json", "x.svg"]
+    process = command(
+        "compare", "numpy", "-s", "forward", *(f"--output={name}" for name in names), cwd=tmp_path
+    )
+    assert process.returncode == 0
+    assert "Summary" in process.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert (tmp_path / "x.md").read_text().startswith("## ✓ NumPy")
     assert from_json((tmp_path / "x.json").read_bytes()).ok
     assert (tmp_path / "x.svg").read_text().startswith("<svg")
 

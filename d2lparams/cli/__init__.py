@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 import d2lparams
-from d2lparams.cli import comparing, conventions, converting, files, transferring
+from d2lparams.cli import comparing, conventions, converting, files, reporting, transferring
 from d2lparams.cli.console import complain, output
 from d2lparams.cli.environment import env
 from d2lparams.columns import UsageError
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(env, name="env")
 app.command()(comparing.compare)
+app.command()(reporting.report)
 app.command()(comparing.repro)
 app.command(name="list")(comparing.list_)
 app.command()(comparing.schema)

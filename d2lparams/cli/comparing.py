@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +22,7 @@ from d2lparams.cli.console import (
     run_columns,
     state,
 )
+from d2lparams.cli.writing import STANDARD_OUTPUT, Output, targets, write
 from d2lparams.columns import (
     Column,
     UsageError,
@@ -36,7 +36,6 @@ from d2lparams.columns import (
 from d2lparams.scenarios import scenarios as all_scenarios
 
 if TYPE_CHECKING:
-    from d2lparams.comparison import Comparison
     from d2lparams.reports.scripts import Way
     from d2lparams.results import Run
 
@@ -55,15 +54,7 @@ def compare(
     full: Annotated[
         bool, typer.Option("--full", help="Run those scenarios, too, that take long; `list` marks them.")
     ] = False,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write it as .json, or as a picture, .svg; - is JSON on standard output.",
-        ),
-    ] = None,
+    to: Output = None,
     timeout: Timeout = 60.0,
     jobs: Jobs = None,
     offline: Offline = False,
@@ -76,14 +67,14 @@ def compare(
     from d2lparams.comparison import compare_runs
     from d2lparams.reports.terminal import ComparisonView
 
-    target = _target(to)
+    places = targets(to or [])
     asked, chosen = parse_columns(columns or []), parse_scenarios(scenario or [], full=full)
     runs, number = run_columns(asked, chosen, timeout, jobs, offline)
     comparison = compare_runs(
         runs, scenarios=chosen, left_out=left_out(scenario or [], chosen), interrupted=bool(number)
     )
-    written = _write(comparison, target)
-    if target != Path("-"):
+    written = write(comparison, places)
+    if STANDARD_OUTPUT not in places:
         output.print(ComparisonView(comparison, {column.name: column.argument for column in asked}))
     if number:
         raise typer.Exit(128 + number)
@@ -211,40 +202,3 @@ def _folder(text: str | None) -> Path | None:
     if not os.access(text, os.W_OK):
         raise UsageError(f"cannot write to {text}: the folder cannot be written to")
     return Path(text)
-
-
-def _target(text: str | None) -> Path | None:
-    """Where the comparison is to be written; checked before the work, not after it."""
-    if text is None or text == "-":
-        return None if text is None else Path("-")
-    path = Path(text)
-    if path.suffix not in (".json", ".svg"):
-        raise UsageError(f"cannot write {text}: name a file that ends in .json, or in .svg for a picture")
-    if not path.parent.is_dir():
-        raise UsageError(f"cannot write {text}: there is no folder {path.parent}")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UsageError(f"cannot write {text}: it is a folder, or its folder cannot be written to")
-    return path
-
-
-def _write(comparison: Comparison, target: Path | None) -> bool:
-    """Write the document, whole or not at all. False when that failed, which is said."""
-    from d2lparams.reports.document import to_json
-    from d2lparams.reports.picture import to_svg
-
-    if target is None:
-        return True
-    if target == Path("-"):
-        sys.stdout.buffer.write(to_json(comparison))
-        sys.stdout.flush()
-        return True
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        document = to_svg(comparison).encode() if target.suffix == ".svg" else to_json(comparison)
-        partial.write_bytes(document)
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        complain(f"could not write {target}: {error}")
-        return False
-    return True

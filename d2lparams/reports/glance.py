@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from d2lparams.comparison import Comparison, Row
-from d2lparams.reports.marks import CLAIMS, DASH, VERDICTS, mark
+from d2lparams.reports.marks import CLAIMS, DASH, OUTCOMES, VERDICTS, mark
 from d2lparams.reports.values import plain
 from d2lparams.results import Outcome, Run, ScenarioResult, Status
 
@@ -98,11 +98,12 @@ def _symbols(parts: Iterable[_Part]) -> list[str]:
 
 
 def _counts(rows: Iterable[Row], column: str, framework: bool) -> list[_Part]:
-    """How many rows ended how on this column, first what is as it should be."""
+    """How many rows ended how on this column; invariants first, outcomes from good to bad."""
     numbers = Counter(kind for row in rows if (kind := _kind(row, column, framework)))
     parts = [_Part(*kind, number) for kind, number in numbers.items()]
-    first = [VERDICTS[verdict][0] for verdict in ("agree", "disagree", "unjudged")]
-    return sorted(parts, key=lambda part: first.index(part.symbol) if part.symbol in first else len(first))
+    judged = [VERDICTS[verdict][0] for verdict in ("agree", "disagree", "unjudged")]
+    order = [*judged, *(one.symbol for one in OUTCOMES.values() if one.symbol not in judged)]
+    return sorted(parts, key=lambda part: order.index(part.symbol) if part.symbol in order else len(order))
 
 
 def _kind(row: Row, column: str, framework: bool) -> tuple[str, str, Level] | None:

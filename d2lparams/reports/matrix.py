@@ -55,7 +55,7 @@ def matrix_view(comparison: Comparison, rows: Sequence[Row], width: int) -> Rend
         width: of the screen.
     """
     runs = comparison.frameworks
-    alone = [row for row in rows if _alone(row, runs)]
+    alone = [row for row in rows if is_alone(row, runs)]
     common = [row for row in rows if row not in alone]
     parts: list[RenderableType] = []
     if common:
@@ -63,7 +63,7 @@ def matrix_view(comparison: Comparison, rows: Sequence[Row], width: int) -> Rend
         narrow = way < min(NARROWEST_WAY, _longest(common))
         parts.append(_lists(runs, common, width) if narrow else _matrix(runs, common, way, cell))
         if any(row.absent.get(run.name) == "not-applicable" for row in common for run in runs):
-            parts.append(Text(f"{DASH} {_nothing(rows)}", "dim"))
+            parts.append(Text(f"{DASH} {nothing(rows)}", "dim"))
     if alone:
         parts.append(_own_ways(runs, alone, width))
     return Group(*parts)
@@ -102,7 +102,7 @@ def details_view(
 
 def outcome_counts(outcomes: Mapping[str, int]) -> Iterator[Text]:
     """A line for the ways, the files and the claims, as far as there are any: how many ended how."""
-    for what, words in groupby(_in_order(outcomes), subject):
+    for what, words in groupby(in_order(outcomes), subject):
         line = Text(f"{what}: ")
         parts = [Text(f"{outcomes[word]} {CLAIMS.get(word, plain(word))}", mark(word).style) for word in words]
         yield line.append_text(Text(", ").join(parts))
@@ -111,9 +111,7 @@ def outcome_counts(outcomes: Mapping[str, int]) -> Iterator[Text]:
 def outcome_legend(outcomes: Iterable[str]) -> list[str]:
     """What the words mean that are not claims', which say it themselves."""
     return [
-        f"{mark(word).symbol} {word}: {mark(word).meaning}"
-        for word in _in_order(outcomes)
-        if mark(word).meaning
+        f"{mark(word).symbol} {word}: {mark(word).meaning}" for word in in_order(outcomes) if mark(word).meaning
     ]
 
 
@@ -142,7 +140,7 @@ def repro_command(argument: str, scenario: str, way: str, width: int) -> str:
 def _matrix(runs: Sequence[Run], rows: Sequence[Row], way: int, width: int) -> Table:
     """Ways down, frameworks across; with the expressions where a cell has room for them."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    heading = {"ways": "way", "files": "format", "claims": "claim"}[_subject(rows)]
+    heading = {"ways": "way", "files": "format", "claims": "claim"}[subject_of(rows)]
     table.add_column(heading, width=way, overflow="fold")
     for run in runs:
         title = wrap(run.title, width).replace("\n  ", "\n")
@@ -163,7 +161,7 @@ def _cell(row: Row, run: Run, width: int) -> Text:
     return shown
 
 
-def _alone(row: Row, runs: Sequence[Run]) -> bool:
+def is_alone(row: Row, runs: Sequence[Run]) -> bool:
     """Whether one of several frameworks has this way, and the others have none or cannot do any of it."""
     without = [run for run in runs if row.absent.get(run.name) in ("not-applicable", "unsupported")]
     return len(runs) > 1 and len(without) == len(runs) - 1
@@ -203,7 +201,7 @@ def _ending(row: Row, run: Run, rows: Sequence[Row]) -> tuple[str, str | Style]:
         outcome = Outcome.of(row.values[run.name])
         return _word(outcome), mark(outcome.outcome).style
     reason = row.absent[run.name]
-    return _nothing(rows) if reason == "not-applicable" else reason, absence(reason).style
+    return nothing(rows) if reason == "not-applicable" else reason, absence(reason).style
 
 
 def _by_word(ended: Iterable[tuple[str, str | Style, str]], between: str) -> Text:
@@ -246,21 +244,21 @@ def _word(outcome: Outcome) -> str:
     return f"{mark(outcome.outcome).symbol} {plain(outcome.outcome)}{but}"
 
 
-def _subject(rows: Iterable[Row]) -> str:
+def subject_of(rows: Iterable[Row]) -> str:
     """What these are: "ways", "files" or "claims"."""
     return next(subject(Outcome.of(value).outcome) for row in rows for value in row.values.values())
 
 
-def _nothing(rows: Iterable[Row]) -> str:
+def nothing(rows: Iterable[Row]) -> str:
     """What a dash in the matrix means."""
     return {
         "ways": "has no such way",
         "files": "has no such format",
         "claims": "the book says nothing on it there",
-    }[_subject(rows)]
+    }[subject_of(rows)]
 
 
-def _in_order(outcomes: Iterable[str]) -> list[str]:
+def in_order(outcomes: Iterable[str]) -> list[str]:
     """From good to bad, those that nobody has foreseen behind them, and claims last."""
     known = list(OUTCOMES)
     subjects = ["ways", "files", "claims"]
