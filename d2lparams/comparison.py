@@ -29,6 +29,8 @@ from d2lparams.results import (
 )
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from d2lparams.scenarios import Scenario
 
 Verdict = Literal["agree", "disagree", "unjudged", "same", "differ", "shown"]
@@ -89,6 +91,12 @@ class Comparison:
         columns = ", ".join(run.name for run in self.columns)
         return f"<Comparison of {columns or 'nothing'}: {counts or 'no rows'}>"
 
+    def _repr_html_(self) -> str:
+        # A notebook asks an object how it looks: the one step back on the road, taken when it asks.
+        from d2lparams.reports.notebook import comparison_html
+
+        return comparison_html(self)
+
     @property
     def counts(self) -> dict[Verdict, int]:
         """How many rows have each verdict; those of outcomes are not counted, see `outcomes`, nor drawings."""
@@ -133,6 +141,35 @@ class Comparison:
     def of(self, scenario: str) -> list[Row]:
         """The rows of one scenario."""
         return [row for row in self.rows if row.scenario == scenario]
+
+    def to_frame(self) -> DataFrame:
+        """The rows as a table of pandas.
+
+        Returns:
+            A frame indexed by scenario and observation, with the columns "kind" and "verdict" and one for each
+            run, which holds the value or, where there is none, the word that says why.
+
+        Raises:
+            ModuleNotFoundError: when pandas is not installed, with the line that installs it.
+        """
+        try:
+            from pandas import DataFrame, MultiIndex
+        except ModuleNotFoundError as error:
+            if error.name != "pandas":
+                raise
+            raise ModuleNotFoundError(
+                "to_frame() needs pandas, which is not installed here: python -m pip install pandas",
+                name="pandas",
+            ) from None
+        names = [run.name for run in self.columns]
+        cells = [
+            [row.kind, row.verdict, *(row.values.get(name, row.absent.get(name, "not-run")) for name in names)]
+            for row in self.rows
+        ]
+        index = MultiIndex.from_tuples(
+            [(row.scenario, row.observation) for row in self.rows], names=["scenario", "observation"]
+        )
+        return DataFrame(cells, index=index, columns=["kind", "verdict", *names], dtype=object)
 
 
 def compare_runs(

@@ -39,7 +39,7 @@ from d2lparams.conventions import (
 from d2lparams.models import MLP, ROLES, Activation, By, DType, Example, Layer, LayerKind, Role
 from d2lparams.natives import Carrier, NativeArray, NativeLayer, Step, Structure, UnknownLayer
 from d2lparams.parameter_set import ParameterSet
-from d2lparams.parameters import Gradient, Parameter, partition, unique
+from d2lparams.parameters import Gradient, Parameter, Parameters, partition, unique
 from d2lparams.programs import program, source_of, ties_in_words
 from d2lparams.structures import (
     Uses,
@@ -83,6 +83,7 @@ __all__ = [
     "Optimizers",
     "Parameter",
     "ParameterSet",
+    "Parameters",
     "Part",
     "Role",
     "Step",
@@ -189,13 +190,15 @@ class Backend(ABC, Generic[Model]):
 
     # -- look ----------------------------------------------------------------------------------------------
 
-    def parameters(self, model: Model) -> list[Parameter]:
+    def parameters(self, model: Model) -> Parameters:
         """Every use of every dense layer's parameters in order of application, weight before bias.
+
+        The list shows itself as a table, in a notebook too.
 
         Raises:
             ValueError: when the model has no dense layer.
         """
-        parameters = list(self._parameters(model))
+        parameters = Parameters(self._parameters(model))
         if not parameters:
             raise ValueError("the model has no dense layer; the harness looks at dense layers")
         return parameters

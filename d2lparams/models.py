@@ -81,6 +81,12 @@ class MLP:
         groups = self.tied if role in self.roles else ()
         return next((min(group) for group in groups if layer in group), layer)
 
+    def _repr_html_(self) -> str:
+        # A notebook asks an object how it looks: the one step back on the road, taken when it asks.
+        from d2lparams.reports.notebook import mlp_html
+
+        return mlp_html(self)
+
 
 @dataclass(frozen=True)
 class Layer:

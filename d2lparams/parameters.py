@@ -81,6 +81,68 @@ class Parameter:
         return self.size * np.dtype(self.dtype).itemsize
 
 
+class Parameters(list[Parameter]):
+    """A model's parameters: a list that shows itself as a table. What is cut out of it is a plain list."""
+
+    def __repr__(self) -> str:
+        rows = listing(self)
+        if not rows:
+            return "<no parameters>"
+        lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+        return "\n".join([*table, count(self)])
+
+    def _repr_html_(self) -> str:
+        # A notebook asks an object how it looks: the one step back on the road, taken when it asks.
+        from d2lparams.reports.notebook import parameters_html
+
+        return parameters_html(self)
+
+
+def listing(parameters: Sequence[Parameter]) -> list[dict[str, str]]:
+    """What a table of parameters says: a row for each use, words by heading."""
+    firsts = partition(parameters)
+    turned = any(one.native_shape != one.shape for one in parameters)
+    return [
+        {
+            "layer": str(one.layer),
+            "role": one.role,
+            "name": _printable(one.native_name),
+            "access": _printable(one.access),
+            "shape": str(one.native_shape),
+            **({"canonical": str(one.shape)} if turned else {}),
+            "dtype": one.dtype,
+            "storage": _sharing(parameters, firsts, place),
+        }
+        for place, one in enumerate(parameters)
+    ]
+
+
+def count(parameters: Sequence[Parameter]) -> str:
+    """How many uses there are, and how many stored values, in words."""
+    stored = unique(parameters)
+    uses = f"{len(parameters)} uses of " if len(stored) < len(parameters) else ""
+    what = "parameter" if len(stored) == 1 else "parameters"
+    return f"{uses}{len(stored)} {what}, {sum(one.size for one in stored):,} values"
+
+
+def _sharing(parameters: Sequence[Parameter], firsts: Sequence[int], place: int) -> str:
+    """Which other uses are the same stored numbers."""
+    mine = parameters[place]
+    others = [
+        f"layer {one.layer}" + (f" {one.role}" if one.role != mine.role else "")
+        for other, one in enumerate(parameters)
+        if other != place and firsts[other] == firsts[place]
+    ]
+    return f"shared with {', '.join(others)}" if others else "its own"
+
+
+def _printable(text: str) -> str:
+    """Text that keeps a table in shape."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 def unique(parameters: Sequence[Parameter]) -> list[Parameter]:
     """The parameters with each storage once, at its first use: what there really is to train and to save."""
     first: dict[Hashable, Parameter] = {}

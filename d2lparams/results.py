@@ -143,7 +143,7 @@ class ScenarioResult:
     called: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """Everything one column produced.
 
@@ -176,6 +176,19 @@ class Run:
     platform: str = ""
     date: str = ""
     code: dict[str, Code] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return (
+            f"<Run of {self.name}: {self.status}, {len(self.scenarios)} scenarios, {self.seconds:.1f} s"
+            f"{f'; {versions}' if versions else ''}>"
+        )
+
+    def _repr_html_(self) -> str:
+        # A notebook asks an object how it looks: the one step back on the road, taken when it asks.
+        from d2lparams.reports.notebook import run_html
+
+        return run_html(self)
 
 
 def release(versions: Mapping[str, str]) -> str:

@@ -66,6 +66,13 @@ def test_outcomes_have_their_own_symbols_and_no_digits_among_them() -> None:
     assert glance(compared, "one", "torch").spoken == "1 kept, 1 first wins, 1 broken, 1 corrupted"
 
 
+def test_what_is_kept_but_not_quite_is_to_be_looked_at() -> None:
+    half = Observation("b", "outcome", vars(Outcome("kept", "copy(net)", {"but": "it cannot be trained"}, "")))
+    compared = compare_runs([numpy(), column("torch", way("a", "kept"), half)])
+    assert cell(compared, "torch") == ("✓ 2", "differs")
+    assert glance(compared, "one", "torch").spoken == "1 kept, 1 kept, but"
+
+
 @pytest.mark.parametrize(
     ("status", "words", "level"),
     [

@@ -127,6 +127,8 @@ def _kind(row: Row, column: str, framework: bool) -> tuple[str, str, Level] | No
             shown, word = mark(outcome.outcome), plain(outcome.outcome)
             # "1" and "2", of files whose first or last name wins, would read as numbers here.
             symbol = VERDICTS["agree"][0] if shown.good else shown.symbol
-            return symbol, CLAIMS.get(word, word), "good" if shown.good else "differs"
+            but = ", but" if "but" in outcome.evidence else ""
+            level: Level = "good" if shown.good and not but else "differs"
+            return symbol, f"{CLAIMS.get(word, word)}{but}", level
         case "drawing":
             return VERDICTS["shown"][0], "to look at", "none"

@@ -227,7 +227,7 @@ def _detail(error: Failure | None) -> Iterator[str]:
         text = plain("\n".join(lines))
         # A fence ends at a line of as many backticks.
         fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 3)
-        yield _folded("the end of it", f"{fence}text\n{text}\n{fence}")
+        yield _folded("its last lines", f"{fence}text\n{text}\n{fence}")
 
 
 def _differences(comparison: Comparison, result: ScenarioResult) -> Iterator[str]:
