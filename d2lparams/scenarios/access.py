@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from d2lparams.interface import MLP, Backend, Gradient
-from d2lparams.scenarios.inputs import batch, built, starting_values
+from d2lparams.interface import MLP, Array, Backend, Gradient, Parameter
+from d2lparams.scenarios.inputs import batch, built, starting_values, values_of
 from d2lparams.scenarios.registry import Observer, scenario
 
 # The network that the section opens with: 4 inputs, a hidden layer of 8, 1 output.
@@ -31,7 +31,8 @@ def layer_access(backend: Backend[Any], observe: Observer) -> None:
     """How are the second dense layer's parameters reached, and what are they called?
 
     The values read are those that were written; look at the names, at the index of the layer (does the
-    activation count?), and at the orientation of the weight, (out, in) or (in, out).
+    activation count?), and at the orientation of the weight, (out, in) or (in, out). Of both layers the values
+    are drawn, too, as (out, in) and as each framework holds them.
     """
     model, values = built(backend, BOOK), starting_values(BOOK)
     weight, bias = backend.parameter(model, 1, "weight"), backend.parameter(model, 1, "bias")
@@ -39,6 +40,11 @@ def layer_access(backend: Backend[Any], observe: Observer) -> None:
     observe.trait("names and shapes", [f"{one.native_name} {one.native_shape}" for one in (weight, bias)])
     observe.invariant("weight", weight.value, expected=values[1, "weight"])
     observe.invariant("bias", bias.value, expected=values[1, "bias"])
+    parameters = backend.parameters(model)
+    written = {f"layer {layer} {role}": value for (layer, role), value in values.items()}
+    observe.invariant("both layers", values_of(backend, model), expected=written, form="matrices")
+    held = {f"layer {one.layer} {one.role}": _as_held(one) for one in parameters}
+    observe.drawing("both layers, as the framework holds them", held, form="matrices")
 
 
 @scenario(section="6.2.1.1", title="One parameter: its value and its gradient")
@@ -74,6 +80,12 @@ def all_parameters_at_once(backend: Backend[Any], observe: Observer) -> None:
     )
     observe.invariant("number of values", sum(one.size for one in parameters), expected=49)
     observe.invariant("bytes in float64", sum(one.nbytes for one in parameters), expected=392)
+
+
+def _as_held(parameter: Parameter) -> Array:
+    """The values in the framework's own orientation; the shape tells which one, for no layer here is square."""
+    value = parameter.value
+    return value if value.shape == tuple(parameter.native_shape) else value.T
 
 
 def _type_name(thing: Any) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from d2lparams.interface import Array
 
 TOLERANCE = 0.02
+BINS = 32
 ENOUGH = 1000  # with fewer numbers a bound cannot be told within the tolerance
 # A normal distribution cut off at two deviations has this part of the deviation that it was drawn with.
 CUT_OFF = 0.87962566
@@ -46,6 +47,20 @@ def describe(values: Array, fans: tuple[int, int], *, summed: bool = False) -> s
     if reach > 3.5 and abs(kurtosis - 3) < 0.15:
         return f"normal, deviation {_rule(deviation, _deviations(fans))}"
     return f"of no known form, deviation {deviation:.1g}, largest {largest:.1g}"
+
+
+def histogram(values: Array) -> dict[str, Array]:
+    """How many values lie in each of `BINS` bins of equal width, from the least to the greatest of them.
+
+    Returns the "edges", one more than there are bins, and the "counts". Where all values are the same, the one
+    bin begins and ends there.
+    """
+    values = np.asarray(values, "float64")
+    least, greatest = values.min(), values.max()
+    if least == greatest:
+        return {"edges": np.array([least, greatest]), "counts": np.array([values.size])}
+    counts, edges = np.histogram(values, BINS)
+    return {"edges": edges, "counts": counts}
 
 
 def _constants(values: Array, found: Array) -> str:

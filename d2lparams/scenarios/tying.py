@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from d2lparams.interface import MLP, ROLES, Backend, DType, partition, unique
+from d2lparams.interface import MLP, ROLES, Backend, DType, Parameter, partition, unique
 from d2lparams.scenarios.inputs import batch, built, starting_values
 from d2lparams.scenarios.registry import Observer, scenario
 
@@ -117,6 +117,7 @@ def _observe_sharing(backend: Backend[Any], observe: Observer, spec: MLP) -> Non
     """
     model, values = built(backend, spec), starting_values(spec)
     uses = backend.parameters(model)
+    observe.drawing("the tie", _graph(uses), form="ties")
     x, y = batch(spec, rows=6)
     observe.trait("names of the uses", [one.native_name for one in uses if one.role == "weight"])
     observe.trait("access to the uses", [one.access for one in uses if one.role == "weight"])
@@ -145,6 +146,14 @@ def _observe_sharing(backend: Backend[Any], observe: Observer, spec: MLP) -> Non
         shown = all(np.array_equal(one, value) for one in through)
         observe.invariant(f"a write shows in layers {_list(group)}", shown, expected=True)
     observe.invariant("output after the writes", backend.forward(model, x), rtol=1e-12)
+
+
+def _graph(uses: Sequence[Parameter]) -> list[dict[str, Any]]:
+    """Each use and the storage that it has, which is called by the place of its first use."""
+    return [
+        {"layer": use.layer, "role": use.role, "name": use.native_name, "storage": storage}
+        for use, storage in zip(uses, partition(uses))
+    ]
 
 
 def _unique_values(spec: MLP) -> int:
@@ -176,6 +185,7 @@ def _what_became(backend: Backend[Any], before: Any, after: Any) -> str:
 
 def _observe_tie(backend: Backend[Any], observe: Observer, model: Any) -> None:
     """What is to be seen of a tie between dense layers 1 and 2, before and after a write through layer 1."""
+    observe.drawing("the tie", _graph(backend.parameters(model)), form="ties")
     one, two = (backend.parameter(model, layer, "weight") for layer in (1, 2))
     x, _ = batch(TIED, rows=2)
     before = backend.forward(model, x)

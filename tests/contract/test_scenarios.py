@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,11 @@ SCENARIOS = scenarios()
 
 def invariants(result):
     return {one.name: one for one in result.observations if one.kind == "invariant"}
+
+
+def compared(observation):
+    """The observation; of a drawing all but its value, which may be drawn at random."""
+    return replace(observation, value=None) if observation.kind == "drawing" else observation
 
 
 def numbers(value):
@@ -56,4 +63,4 @@ def test_a_scenario_ends_well_and_its_invariants_agree_with_the_reference(backen
 @pytest.mark.parametrize("name", [name for name, one in SCENARIOS.items() if not one.full])
 def test_a_scenario_sees_the_same_when_it_runs_again(backend, name):
     first, again = (execute(SCENARIOS[name], backend) for _ in range(2))
-    assert first.observations == again.observations
+    assert [*map(compared, first.observations)] == [*map(compared, again.observations)]
