@@ -27,7 +27,7 @@ from d2lparams.reports.charts.chart import (
 )
 from d2lparams.reports.values import plain
 
-BROADEST, THINNEST = 6.0, 1.0
+BROADEST, THINNEST = 7.0, 1.0
 WIDE_RANGE = 100  # from which on a positive quantity is drawn on a logarithmic scale
 
 Lines = dict[str, dict[str, list[float | None]]]
@@ -105,16 +105,20 @@ def _in_words(name: str, lines: Lines) -> str:
 def _spec(
     comparison: Comparison, lines: Lines, drawn: list[float], distances: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    order = list(lines)
+    thinner = (BROADEST - THINNEST) / max(len(lines) - 1, 1)
     points = [
-        {"framework": label, "series": plain(name), "step": step, "value": value}
-        for label, series in lines.items()
+        {
+            "framework": label,
+            "width": BROADEST - place * thinner,
+            "series": plain(name),
+            "step": step,
+            "value": value,
+        }
+        for place, (label, series) in enumerate(lines.items())
         for name, line in series.items()
         for step, value in enumerate(line)
     ]
     scale = "log" if min(drawn) > 0 and max(drawn) / min(drawn) > WIDE_RANGE else "linear"
-    number_of = max(len(order) - 1, 1)
-    widths = [BROADEST + (THINNEST - BROADEST) * place / number_of for place in range(len(order))]
     encoding = _encoding(comparison, [plain(name) for name in names(lines)])
     pick = {"name": "pick", "select": {"type": "point", "fields": ["framework"]}, "bind": "legend"}
     upper = {
@@ -131,12 +135,7 @@ def _spec(
                 "title": "value",
                 "scale": {"type": scale, "zero": False},
             },
-            "strokeWidth": {
-                "field": "framework",
-                "type": "nominal",
-                "scale": {"domain": order, "range": widths},
-                "legend": None,
-            },
+            "strokeWidth": {"field": "width", "type": "quantitative", "scale": None},
             "tooltip": _tooltip("value", "value"),
         },
     }
