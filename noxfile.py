@@ -16,7 +16,7 @@ from d2lparams.registries import registry_flags, registry_settings
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "types", "core", "backend", "road"]
+nox.options.sessions = ["lint", "types", "core", "backend", "road", "page"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -46,7 +46,7 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """The harness itself, and the contract on the reference, without any framework."""
     install(session, "-e", ".", group="test")
-    session.run("pytest", "--ignore=tests/road", *session.posargs)
+    session.run("pytest", "--ignore=tests/road", "--ignore=tests/page", *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -68,6 +68,13 @@ def road(session: nox.Session) -> None:
     """The command as a process, on all four frameworks."""
     install(session, "-e", ".", group="test")
     session.run("pytest", "tests/road", *session.posargs)
+
+
+@nox.session
+def page(session: nox.Session) -> None:
+    """The page of a real run, used in a real browser; skipped where there is none."""
+    install(session, "-e", ".", group="page")
+    session.run("pytest", "tests/page", *session.posargs)
 
 
 @nox.session
