@@ -7,11 +7,9 @@ ends, no process of its stays behind.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from d2lparams import bootstrap, environments
+from d2lparams.child import ending, kill_group
 from d2lparams.columns import Column, adapters
 from d2lparams.tensor_file import BadFile
 
@@ -110,7 +109,8 @@ def run(
             line = _answer(process, time.monotonic() + seconds, seconds)
             if not line.endswith(b"\n"):
                 process.wait(10)
-                raise ErrandFailed(_end(process.returncode), _tail(log))
+                how = ending(process.returncode, before="it had answered")
+                raise ErrandFailed(f"the process {how}", _tail(log))
         finally:
             _kill(process)
     return outcome(line)
@@ -151,20 +151,10 @@ def _answer(process: subprocess.Popen[bytes], deadline: float, seconds: float) -
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End the process and everything that it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(10)
+    kill_group(process)
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             stream.close()
-
-
-def _end(code: int) -> str:
-    if code >= 0:
-        return f"the process left with exit code {code} before it had answered"
-    names = {one.value: one.name for one in signal.Signals}
-    return f"the process was killed by {names.get(-code, f'signal {-code}')}"
 
 
 def _tail(log: Any) -> str:

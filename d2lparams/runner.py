@@ -23,6 +23,7 @@ from pathlib import Path
 from d2lparams import environments
 from d2lparams.columns import Column
 from d2lparams.history import longest_first, remember
+from d2lparams.interrupts import interrupts
 from d2lparams.process import TICK, Task
 from d2lparams.results import Failure, Run, ScenarioResult, release
 from d2lparams.scenarios import Scenario
@@ -99,7 +100,7 @@ def run(
     tell = _one_at_a_time(on_event)
     work = partial(run_column, timeout=timeout, offline=offline)
     runs: dict[str, Run] = {}
-    with _interrupts(heed) as interrupted, _exchange(last) as folder:
+    with interrupts(heed) as interrupted, _exchange(last) as folder:
         for stage in range(last):
             todo = [
                 (column, cells)
@@ -260,27 +261,6 @@ def _one_at_a_time(on_event: Callable[[Event], None] | None) -> Callable[[Event]
                 on_event(event)
 
     return tell
-
-
-@contextmanager
-def _interrupts(heed: Sequence[signal.Signals]) -> Iterator[Callable[[], int]]:
-    """Take signals down instead of having them raise in the midst of things; gives what tells the first, or 0.
-
-    So a second or third one, while processes are being killed, does no harm either. Where signals are not ours
-    (in another thread than the main one, or where they are ignored, as under nohup) all stays as it is.
-    """
-    caught: list[int] = []
-    before = {number: signal.getsignal(number) for number in heed}
-    ours = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
-    if threading.current_thread() is not threading.main_thread():
-        ours = []
-    for number in ours:
-        signal.signal(number, lambda number, frame: caught.append(number))
-    try:
-        yield lambda: caught[0] if caught else 0
-    finally:
-        for number in ours:
-            signal.signal(number, before[number])
 
 
 def _new_log_folder() -> Path:

@@ -39,14 +39,12 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from d2lparams.errand import end_with_parent
+from d2lparams.events import Events, take_stdout
 from d2lparams.interface import Backend, Unsupported
 from d2lparams.recording import Tell, recorded
 from d2lparams.results import Code, Failure, Observation, ScenarioResult
 from d2lparams.scenarios import Observer, Scenario, scenarios
 from d2lparams.scenarios.registry import REGISTERED
-
-EVENT_LIMIT = 64 * 2**20
-"""The longest event, in bytes: more than any scenario has reason to say, and less than a parent can hold."""
 
 SHOW_STACKS = signal.SIGUSR1
 """Makes a worker write the stacks of all its threads into the log."""
@@ -125,31 +123,10 @@ def load_file(path: Path, name: str) -> ModuleType:
     return module
 
 
-class Events:
-    """The way to the parent."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._stream = open(descriptor, "wb")  # noqa: SIM115  (a descriptor, kept to the end)
-
-    def send(self, event: str, **fields: Any) -> None:
-        """Write one event and see it off.
-
-        Raises:
-            ValueError: for an event that is too long, or that JSON cannot hold.
-        """
-        text = json.dumps({"event": event, **fields}, ensure_ascii=False, allow_nan=False)
-        # A lone surrogate, as in a file name that is not UTF-8, has no place in JSON; it becomes a "?".
-        line = text.encode("utf-8", "replace") + b"\n"
-        if len(line) > EVENT_LIMIT:
-            raise ValueError(f"an observation of {len(line) >> 20} MiB is more than {EVENT_LIMIT >> 20} MiB")
-        self._stream.write(line)
-        self._stream.flush()
-
-
 def main(arguments: Sequence[str]) -> NoReturn:
     """Load the backend, run the scenarios, report, and leave."""
     order = _arguments(arguments)
-    events = _take_stdout()
+    events = take_stdout()
     end_with_parent()
     faulthandler.register(SHOW_STACKS, all_threads=True)
     began = time.perf_counter()
@@ -215,16 +192,6 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--given", default="{}", help="what scenarios are given, as JSON")
     parser.add_argument("names", nargs="*", help="the scenarios to run, in this order")
     return parser.parse_args(arguments)
-
-
-def _take_stdout() -> Events:
-    """Keep stdout for events, where no child of ours inherits it; what is printed goes where errors go."""
-    events = Events(os.dup(1))
-    os.dup2(2, 1)
-    # A crash must not take the last lines along.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # both are TextIOWrapper at the start
-    return events
 
 
 def _backend(adapter: str, class_name: str) -> Backend[Any]:

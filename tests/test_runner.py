@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 
 from backends.numpy import NumpyBackend
-from d2lparams import environments, process
+from d2lparams import child, environments, process
 from d2lparams.columns import Column, parse_column
 from d2lparams.environments import Environment
 from d2lparams.results import Observation, Run, ScenarioResult, Status
@@ -569,7 +569,7 @@ def speaker(log: Path, program: str) -> process.Worker:
 
 
 def test_an_event_without_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(process, "EVENT_LIMIT", 2**20)
+    monkeypatch.setattr(child, "EVENT_LIMIT", 2**20)
     endless = "while True: print('x' * 1000, end='')"
     with speaker(tmp_path / "log", endless) as worker, pytest.raises(process.Crashed, match="more than 1 MiB"):
         worker.receive(time.monotonic() + 30, threading.Event())
