@@ -58,7 +58,7 @@ def backend(session: nox.Session, name: str) -> None:
     column = Column(f"{name}-tests", replace(adapter, dependencies=(*adapter.dependencies, *pytest)))
     environment = ensure(column, progress=session.log)
     # The variables that the column's workers have, too: JAX keeps its compiled programs between runs.
-    variables = {key: value.format(environment=environment.path) for key, value in adapter.environ.items()}
+    variables = environment.variables(adapter)
     command = (str(environment.python), "-m", "pytest", "tests/contract", "--backend", name)
     session.run(*command, *session.posargs, env=variables, external=True)
 

@@ -112,3 +112,17 @@ def backend(name: str) -> Backend[Any]:
     adapter = parse_column(name).adapter
     made: Backend[Any] = getattr(import_module(f"backends.{adapter.name}"), adapter.class_name)()
     return made
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext d2lparams` gives a notebook the magics %%compare and %%tab."""
+    from d2lparams.notebook import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """`%unload_ext d2lparams` takes them away."""
+    from d2lparams.notebook import unload
+
+    unload(shell)

@@ -21,6 +21,9 @@ from types import ModuleType
 ERRAND = "errand"
 """The first argument when one function is to be run, see `d2lparams.errand`, and no worker."""
 
+CELLS = "cells"
+"""The first argument when cells of a notebook are to be run, see `d2lparams.cells`."""
+
 
 class Exposed(MetaPathFinder):
     """Finds the given packages in their own folders; their submodules follow by the packages' own paths."""
@@ -51,6 +54,10 @@ if __name__ == "__main__":
     expose()
     if sys.argv[1:2] == [ERRAND]:
         from d2lparams.errand import main
+
+        main(sys.argv[2:])
+    elif sys.argv[1:2] == [CELLS]:
+        from d2lparams.cells import main
 
         main(sys.argv[2:])
     else:

@@ -13,19 +13,33 @@ import os
 import selectors
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO, Self
 
+from d2lparams import bootstrap
 from d2lparams.events import EVENT_LIMIT
 
 TICK = 0.1
 """Seconds between two looks at whether the process lives and the user has not interrupted."""
 
 CHUNK = 2**20
+
+
+def interpreter(python: Path, *flags: str) -> list[str]:
+    """What starts our first lines in a column's interpreter; what they are told follows."""
+    return [
+        str(python),
+        "-I",  # neither the user's PYTHON* variables nor the current folder are the framework's business
+        *(["-B"] if sys.dont_write_bytecode else []),
+        *("-X", "faulthandler", "-X", "utf8", *flags),
+        bootstrap.__file__,
+    ]
 
 
 class Stopped(Exception):

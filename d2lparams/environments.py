@@ -37,7 +37,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from d2lparams.building import MARKER, Build, Cancelled, InstallFailed, beside, remove
-from d2lparams.columns import Column, UsageError
+from d2lparams.columns import Adapter, Column, UsageError
 from d2lparams.registries import fingerprint
 from d2lparams.results import Failure
 
@@ -72,6 +72,10 @@ class Environment:
     python: Path
     versions: dict[str, str]
     python_version: str
+
+    def variables(self, adapter: Adapter) -> dict[str, str]:
+        """What an adapter declares for the environment of its processes, with the place of this one in it."""
+        return {name: value.format(environment=self.path) for name, value in adapter.environ.items()}
 
 
 def cache_root() -> Path:

@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 
@@ -61,16 +61,21 @@ def limit(memory: int) -> None:
     faulthandler.enable()
 
 
-def end_with_parent() -> None:
-    """Take stdin, which never has data and closes when the parent is gone; leave an empty one behind."""
+def end_with_parent(hear: Callable[[bytes], object] = lambda line: None) -> None:
+    """Take stdin, which closes when the parent is gone; leave an empty one behind.
+
+    Args:
+        hear: is told each line that the parent writes, in a thread of its own.
+    """
     lifeline = os.dup(0)
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
     os.close(empty)
 
     def watch() -> None:
-        while os.read(lifeline, 1):
-            pass
+        with os.fdopen(lifeline, "rb") as lines:
+            for line in lines:
+                hear(line)
         if os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)  # and what was started from here
         os._exit(1)

@@ -72,9 +72,10 @@ def run_in_column(
     """
     adapter = adapters()[name]
     environment = environments.ensure(Column(name, adapter), offline=offline, progress=progress)
-    environ = {key: value.format(environment=environment.path) for key, value in adapter.environ.items()}
     # Isolated: neither the user's PYTHON* variables nor the current folder are the framework's business.
-    return run([str(environment.python), "-I"], function, arguments, memory, seconds, environ)
+    return run(
+        [str(environment.python), "-I"], function, arguments, memory, seconds, environment.variables(adapter)
+    )
 
 
 def run_apart(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from d2lparams import bootstrap
-from d2lparams.child import TICK, Child, Crashed, Stopped, TimedOut
+from d2lparams.child import TICK, Child, Crashed, Stopped, TimedOut, interpreter
 from d2lparams.columns import BACKENDS, Column
 from d2lparams.results import Code, Failure, Observation
 from d2lparams.worker import SHOW_STACKS
@@ -125,11 +123,7 @@ def command(python: Path, column: Column, names: Sequence[str], task: Task | Non
     task, adapter = task or Task(), column.adapter
     ours = adapter.path.parent == BACKENDS
     return [
-        str(python),
-        "-I",  # neither the user's PYTHON* variables nor the current folder are the framework's business
-        *(["-B"] if sys.dont_write_bytecode else []),
-        *("-X", "faulthandler", "-X", "utf8"),
-        bootstrap.__file__,
+        *interpreter(python),
         f"--adapter={f'backends.{adapter.name}' if ours else adapter.path}",
         f"--backend={adapter.class_name}",
         *(f"--distribution={name}" for name in adapter.distributions),

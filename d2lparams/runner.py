@@ -22,13 +22,13 @@ from pathlib import Path
 
 from d2lparams import environments
 from d2lparams.columns import Column
+from d2lparams.failures import failure
 from d2lparams.history import longest_first, remember
 from d2lparams.interrupts import interrupts
 from d2lparams.process import TICK, Task
 from d2lparams.results import Failure, Run, ScenarioResult, release
 from d2lparams.scenarios import Scenario
 from d2lparams.watcher import INTERRUPTED, Event, blank_run, run_column
-from d2lparams.worker import failure
 
 __all__ = ["Event", "Interrupted", "run", "run_column", "usable_cores"]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from d2lparams import environments
 from d2lparams.columns import Column
+from d2lparams.failures import failure
 from d2lparams.process import (
     AnyMessage,
     Called,
@@ -32,7 +33,7 @@ from d2lparams.process import (
     command,
 )
 from d2lparams.results import Failure, Run, ScenarioResult, Status, release
-from d2lparams.worker import failure, heading
+from d2lparams.worker import heading
 
 START_LIMIT = 300.0
 """Seconds until a worker must be ready. An import from a cold disk takes long."""
@@ -136,10 +137,7 @@ class _Column:
                 self._tell("starting")
                 names = [cell.name for cell in self._pending]
                 arguments = command(environment.python, self._column, names, task)
-                environ = {
-                    name: value.format(environment=environment.path)
-                    for name, value in self._column.adapter.environ.items()
-                }
+                environ = environment.variables(self._column.adapter)
                 with Worker(arguments, self._log, self._threads, environ) as worker:
                     self._work(worker)
         except environments.InstallFailed as error:

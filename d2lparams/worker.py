@@ -29,9 +29,7 @@ import os
 import platform
 import signal
 import sys
-import textwrap
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -40,6 +38,7 @@ from typing import Any, NoReturn
 
 from d2lparams.errand import end_with_parent
 from d2lparams.events import Events, take_stdout
+from d2lparams.failures import failure
 from d2lparams.interface import Backend, Unsupported
 from d2lparams.recording import Tell, recorded
 from d2lparams.results import Code, Failure, Observation, ScenarioResult
@@ -92,14 +91,6 @@ def execute(
         result.status, result.error = "failed", failure(error)
     result.seconds = time.perf_counter() - began
     return result
-
-
-def failure(error: BaseException) -> Failure:
-    """What an exception says, in one line, and its traceback below the frame that caught it."""
-    text = f"{type(error).__name__}: {error}".removesuffix(": ")
-    inner = error.__traceback__ and error.__traceback__.tb_next
-    trace = traceback.format_exception(type(error), error, inner)
-    return Failure(textwrap.shorten(text, 300, placeholder=" ..."), "".join(trace))
 
 
 def heading(scenario: str) -> str:
