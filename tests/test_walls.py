@@ -29,11 +29,14 @@ def modules(folder):
 
 HARNESS = modules("d2lparams")
 REPORTS = modules("d2lparams/reports")
+NOTEBOOK = modules("d2lparams/notebook")
 # What runs inside a column's environment, where of all packages only the framework's and NumPy are installed.
 INSIDE = [
     "d2lparams",
     "d2lparams.interface",
+    "d2lparams.bounded",
     "d2lparams.carrying",
+    "d2lparams.cells",
     "d2lparams.checks",
     "d2lparams.conventions",
     "d2lparams.matching",
@@ -52,6 +55,8 @@ INSIDE = [
     "d2lparams.worker",
     "d2lparams.bootstrap",
     "d2lparams.errand",
+    "d2lparams.events",
+    "d2lparams.failures",
     *modules("d2lparams/scenarios"),
 ]
 # One way through, no going back: what a room never loads.
@@ -70,6 +75,8 @@ NEVER = {
         "rich",
         "typer",
     },
+    # IPython is there where the magics run, and no requirement.
+    **{module: {"d2lparams.cli", "IPython"} for module in NOTEBOOK},
 } | {report: {"d2lparams.runner", "d2lparams.environments", "d2lparams.cli"} for report in REPORTS}
 # The modules of the standard library by which a program reaches out of itself.
 OUTSIDE = {

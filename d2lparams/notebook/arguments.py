@@ -158,4 +158,5 @@ def _requirement(text: str) -> str:
     try:
         return str(Requirement(text))
     except InvalidRequirement as error:
-        raise UsageError(f"--with takes a package, such as matplotlib or 'matplotlib>=3.9': {error}") from None
+        reason = str(error).partition("\n")[0]  # below it stands where, as a drawing
+        raise UsageError(f"--with takes a package, such as 'matplotlib>=3.9'; got {text!r}: {reason}") from None

@@ -41,7 +41,7 @@ def parts(line: str, body: str) -> list[Part]:
         UsageError: when a part has no code.
     """
     found: list[tuple[str, int, list[str]]] = [(line.strip(), 2, [])]
-    for number, text in enumerate(body.split("\n"), start=2):
+    for number, text in enumerate(body.removesuffix("\n").split("\n"), start=2):
         if match := _TAB.match(text):
             found.append(((match["line"] or "").strip(), number + 1, []))
         else:

@@ -7,7 +7,6 @@ away, as where a notebook is shown on the web, headings and their contents stay.
 from __future__ import annotations
 
 import html
-import re
 import textwrap
 import uuid
 from collections.abc import Sequence
@@ -37,7 +36,6 @@ overflow-wrap:anywhere;max-height:40em;overflow-y:auto}
 @media print{.d2lp-tabs>label{display:none}
 .d2lp-panels>section,.d2lp-panels>section>h4{display:block!important}}
 """
-_PROGRESS = re.compile(r"[^\b]\x08")
 _SCHEME = ("text/html", "image/svg+xml", "image/png", "text/markdown", "text/plain")
 
 
@@ -59,11 +57,20 @@ def shown(text: str) -> str:
     """Printed text as a terminal would leave it: what a progress bar wrote over is gone, and so are colours."""
     lines = []
     for line in text.replace("\r\n", "\n").split("\n"):
-        while _PROGRESS.search(line):
-            line = _PROGRESS.sub("", line)
-        parts = [part for part in line.lstrip("\b").split("\r") if plain(part).strip()]
+        parts = [part for part in _erased(line).split("\r") if plain(part).strip()]
         lines.append(plain(parts[-1]) if parts else "")
     return "\n".join(lines)
+
+
+def _erased(line: str) -> str:
+    """A line after its backspaces."""
+    kept: list[str] = []
+    for character in line:
+        if character != "\b":
+            kept.append(character)
+        elif kept:
+            kept.pop()
+    return "".join(kept)
 
 
 def _as_text(of: dict[str, list[Output]]) -> str:
