@@ -16,7 +16,7 @@ from d2lparams.registries import registry_flags, registry_settings
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "types", "core", "backend", "road", "page"]
+nox.options.sessions = ["lint", "types", "core", "backend", "road", "page", "notebooks"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -46,7 +46,8 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """The harness itself, and the contract on the reference, without any framework."""
     install(session, "-e", ".", group="test")
-    session.run("pytest", "--ignore=tests/road", "--ignore=tests/page", *session.posargs)
+    apart = [f"--ignore=tests/{folder}" for folder in ("road", "page", "notebook")]
+    session.run("pytest", *apart, *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -75,6 +76,13 @@ def page(session: nox.Session) -> None:
     """The page of a real run, used in a real browser; skipped where there is none."""
     install(session, "-e", ".", group="page")
     session.run("pytest", "tests/page", *session.posargs)
+
+
+@nox.session
+def notebooks(session: nox.Session) -> None:
+    """The magics in a real kernel, and the notebooks, on all four frameworks."""
+    install(session, "-e", ".", group="notebook")
+    session.run("pytest", "tests/notebook", *session.posargs)
 
 
 @nox.session

@@ -12,6 +12,8 @@
 # modules = ["tensorflow", "keras", "h5py"]
 # aliases = ["keras", "tf"]
 # position = 4
+# [tool.d2lparams.environ]
+# TF_CPP_MIN_LOG_LEVEL = "1"  # not a word about the processor at each import
 # ///
 """Keras 3 on TensorFlow: the model is a `keras.Sequential`; a shared layer stands in it twice.
 
