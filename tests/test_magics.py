@@ -157,8 +157,8 @@ def test_bad_usage_is_one_sentence(read: Any, line: str, sentence: str) -> None:
 
 def test_a_text_at_the_top_is_the_question() -> None:
     cell = scenario_of(numbered('"""Which?\n\nAnd why?"""\nx = 1\n'), "<cell 1>")
-    assert (cell.scenario.title, cell.scenario.question) == ("Which?", "Which?\n\nAnd why?")
-    assert scenario_of("x", "<cell 1>").scenario.title == "A cell of your own"
+    assert (cell.scenario.title, cell.scenario.question) == ("Cell 1", "Which?\n\nAnd why?")
+    assert scenario_of("x", "<cell 1>").scenario.question == ""
     assert scenario_of("'Which?'", "<cell 1>", "Mine").scenario.title == "Mine"
 
 

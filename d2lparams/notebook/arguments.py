@@ -25,7 +25,7 @@ class CompareOptions:
         timeout: seconds that the cell may take on one column.
         offline: build no environment from anything but what is on this machine.
         name: of the variable that holds the comparison afterwards, too.
-        title: of the cell; the first line of its docstring when there is none.
+        title: of the cell; its number when there is none.
         quiet: show no progress.
     """
 

@@ -40,7 +40,7 @@ def scenario_of(source: str, filename: str, title: str | None = None) -> Cell:
     Args:
         source: of the cell; its lines are counted from its first one.
         filename: what tracebacks call it.
-        title: in one line; the first one of the question, when there is none.
+        title: in one line; when there is none, the cell is called as tracebacks call it.
 
     Raises:
         SyntaxError: when the cell is no Python; nothing of it is run here.
@@ -48,7 +48,7 @@ def scenario_of(source: str, filename: str, title: str | None = None) -> Cell:
     tree = ast.parse(source, filename)
     compile(source, filename, "exec", dont_inherit=True)  # a `return` at the margin can be parsed
     question = ast.get_docstring(tree) or ""
-    title = title or question.strip().partition("\n")[0] or "A cell of your own"
+    title = title or filename.strip("<>").capitalize()
     return Cell(Scenario("cell", "6.2", title, question, own_cell.cell, "notebook"), source, filename)
 
 

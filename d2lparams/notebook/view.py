@@ -16,7 +16,7 @@ from d2lparams.notebook.tabs import Output
 from d2lparams.reports.values import plain
 
 _STYLE = """
-.d2lp-tabs{margin:.25em 0;max-width:100%}
+.d2lp-tabs{position:relative;margin:.25em 0;padding-left:10px;max-width:100%;box-sizing:border-box}
 .d2lp-tabs>input{position:absolute;opacity:0;pointer-events:none;width:1px;height:1px}
 .d2lp-tabs>label{display:inline-block;padding:.3em .9em;margin:0 .15em -1px 0;cursor:pointer;opacity:.65;
 border:1px solid transparent;border-bottom:2px solid transparent;border-radius:4px 4px 0 0;line-height:1.4}
@@ -27,7 +27,8 @@ border:1px solid transparent;border-bottom:2px solid transparent;border-radius:4
 .d2lp-panels>section{display:none}
 .d2lp-panels>section>h4{display:none}
 .d2lp-panels pre{margin:0 0 .5em;padding:0;border:0;background:none;color:inherit;white-space:pre-wrap;
-overflow-wrap:anywhere;max-height:40em;overflow-y:auto}
+overflow-wrap:anywhere;max-height:40em;overflow-y:auto;
+font:var(--jp-code-font-size,13px)/1.4 var(--jp-code-font-family,ui-monospace,Menlo,Consolas,monospace)}
 .d2lp-panels .d2lp-printed{opacity:.8}
 .d2lp-panels .d2lp-note{margin:0 0 .5em;font-style:italic}
 .d2lp-panels .d2lp-error{border-left:3px solid #d1495b;padding-left:.8em;margin:.25em 0 .5em}
