@@ -215,18 +215,27 @@ class Tab:
             tell: is told in a few words what is being done.
             stop: when it is set, the cell is interrupted.
         """
-        output, printed = Output(self.column), Bounded()
+        output, printed, heard = Output(self.column), Bounded(), False
 
         def hear(chunk: bytes) -> None:
+            nonlocal heard
+            heard = True
             printed.add(chunk)
             lines = chunk[-1000:].decode("utf-8", "replace").split("\n")
-            tell(f"running: {next((line for line in reversed(lines) if line.strip()), '')}")
+            # A line break may come by itself.
+            if said := [line for line in lines if line.strip()]:
+                tell(f"running: {said[-1]}")
+
+        def begin() -> None:
+            # It comes another way than what is printed, which may be heard first and says more.
+            if not heard:
+                tell("running")
 
         with self._lock:
             try:
                 process = self._started(order, tell, stop, output.notes)
                 process.hear = hear
-                self._follow(process, order, tell, stop, output)
+                self._follow(process, order, begin, stop, output)
             except environments.InstallFailed as error:
                 output.error = error.failure
             except (environments.Cancelled, Stopped):
@@ -282,7 +291,7 @@ class Tab:
         self,
         process: CellProcess,
         order: Order,
-        tell: Callable[[str], None],
+        begin: Callable[[], None],
         stop: threading.Event,
         output: Output,
     ) -> None:
@@ -294,7 +303,7 @@ class Tab:
                 match process.receive(deadline, heeded):
                     case Started():
                         started = True
-                        tell("running")
+                        begin()
                         if heeded is not stop:
                             process.interrupt()
                     case Shown(data):
