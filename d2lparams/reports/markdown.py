@@ -9,10 +9,11 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 
 from d2lparams.comparison import Comparison, Row
 from d2lparams.reports.glance import glance
-from d2lparams.reports.marks import CLAIMS, DASH, VERDICTS, mark
+from d2lparams.reports.marks import CLAIMS, DASH, VERDICTS, mark, subject
 from d2lparams.reports.matrix import in_order, nothing, subject_of, telling
 from d2lparams.reports.values import plain, short
 from d2lparams.results import Failure, Outcome, Run, ScenarioResult
@@ -121,8 +122,10 @@ def _summary(comparison: Comparison) -> Iterator[str]:
     lines[0] += " · ".join(said)
     if comparison.outcomes:
         outcomes = comparison.outcomes
+        # Words alone: some of the symbols are digits.
         ended = [
-            f"{mark(one).symbol} {outcomes[one]} {words(CLAIMS.get(one, one))}" for one in in_order(outcomes)
+            f"{what}: {', '.join(f'{outcomes[one]} {words(CLAIMS.get(one, one))}' for one in some)}"
+            for what, some in groupby(in_order(outcomes), subject)
         ]
         lines.append(" · ".join(ended))
     if drawings := sum(row.kind == "drawing" for row in comparison.rows):

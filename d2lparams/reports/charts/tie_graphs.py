@@ -24,6 +24,7 @@ from d2lparams.reports.values import plain
 STEP = 17  # pixels from one use to the next
 WIDTH = 400
 BESIDE = 2  # panels in a row
+THICK, THIN = 3, 1
 SHARED, ALONE = "several uses", "one use"
 
 
@@ -64,6 +65,7 @@ def _graph(value: Any) -> list[dict[str, Any]]:
             "storage": list(places).index(storage) + 1,
             "sharing": SHARED if len(mine) > 1 else ALONE,
             "uses": len(mine),
+            "width": THICK if len(mine) > 1 else THIN,
             "what": what,
             "name": plain(str(one.get("name"))),
         }
@@ -122,12 +124,7 @@ def _spec(data: list[dict[str, Any]], order: list[str], uses: int) -> dict[str, 
                 "y2": {"field": "y2"},
                 "color": colour,
                 "opacity": faded,
-                "size": {
-                    "field": "sharing",
-                    "type": "nominal",
-                    "scale": {"domain": [SHARED, ALONE], "range": [3, 1]},
-                    "legend": None,
-                },
+                "strokeWidth": {"field": "width", "type": "quantitative", "scale": None},
                 "tooltip": tooltip,
             },
         },
