@@ -3,7 +3,9 @@
 The harness calls an adapter by the hooks of its base classes (`_mlp`, `lifecycles`, a trainer's `_step`), and
 through the functions in the plain data that it lists. For the time of a scenario each of these is, on this one
 object, a function that tells of the call and then makes it; classes and modules are not touched, so what is run
-is what stands in the file, and what is compiled or traced is the same.
+is what stands in the file, and what is compiled or traced is the same. An adapter never sees a watched
+function: what it listed comes back to it as it listed it. And nothing here can fail in a scenario's stead: it
+would be taken for what the framework did.
 
 What such a function calls by name, in its own module or another of the adapter's, is read from its code and not
 watched: a helper may be called millions of times.
@@ -45,6 +47,8 @@ LISTED: dict[type, tuple[str, str, tuple[str, ...]]] = {
     Format: ("format", "name", ("save", "load", "edit")),
     Claim: ("claim", "topic", ("look",)),
 }
+# The attribute of a watched copy that holds what it is a copy of.
+_LISTED_AS = "_listed_as"
 
 
 @contextmanager
@@ -72,7 +76,20 @@ def recorded(backend: Backend[Any], tell: Tell) -> Iterator[None]:
 
 def sources(function: Callable[..., Any]) -> tuple[str, dict[str, Code]]:
     """A function's name, and the source of it and of all that it calls by name in its adapter, by name."""
-    return _sources(inspect.unwrap(getattr(function, "__func__", function)), _owner(function))
+    owner = _owner(function)
+    plain = _plain(function)
+    try:
+        return _sources(plain, owner)
+    except Exception as error:
+        name = getattr(plain, "__name__", type(plain).__name__)
+        return name, {name: Code("", 0, f"# the source of {name} cannot be read: {error}", [])}
+
+
+def _plain(function: Any) -> Any:
+    """The function itself, of one with some of its arguments given, bound to its object or decorated."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.unwrap(getattr(function, "__func__", function))
 
 
 @functools.cache
@@ -114,7 +131,8 @@ def _telling(function: Callable[..., Any], asked: str, told: Callable[..., None]
     @functools.wraps(function)
     def telling(*arguments: Any, **options: Any) -> Any:
         told(asked, function)
-        result = function(*arguments, **options)
+        given = {name: _unwatched(option) for name, option in options.items()}
+        result = function(*map(_unwatched, arguments), **given)
         if isinstance(result, (list, tuple)):
             return type(result)(_listed(one, told) for one in result) if _all_listed(result) else result
         for subject, word in SUBJECTS.items():
@@ -125,6 +143,11 @@ def _telling(function: Callable[..., Any], asked: str, told: Callable[..., None]
     return telling
 
 
+def _unwatched(argument: Any) -> Any:
+    """The plain data that the adapter listed, of a watched copy of it; anything else as it is."""
+    return vars(argument)[_LISTED_AS] if type(argument) in LISTED and _LISTED_AS in vars(argument) else argument
+
+
 def _all_listed(result: Any) -> bool:
     return type(result) in (list, tuple) and bool(result) and all(type(one) in LISTED for one in result)
 
@@ -133,7 +156,7 @@ def _listed(one: Any, told: Callable[..., None]) -> Any:
     """A copy of plain data whose functions tell of their calls."""
     word, title, names = LISTED[type(one)]
     copy = object.__new__(type(one))
-    vars(copy).update(vars(one))
+    vars(copy).update(vars(one), **{_LISTED_AS: one})
     for name in names:
         asked = f"{word}: {getattr(one, title)}" + (f", {name}" if len(names) > 1 else "")
         object.__setattr__(copy, name, _telling(getattr(one, name), asked, told))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from d2lparams.interface import MLP, SGD, Backend
 from d2lparams.recording import recorded, sources
 from d2lparams.results import Code
 from d2lparams.scenarios import scenarios
-from d2lparams.subjects import Lifecycle
+from d2lparams.subjects import Format, Lifecycle
 from d2lparams.worker import execute, load_file
 
 SPEC = MLP(sizes=(4, 8, 1))
@@ -97,6 +98,64 @@ def test_a_listed_function_is_told_by_its_name_and_a_lambda_by_the_call_it_stand
     assert code[called["life cycle: nothing"]].text == (
         'Lifecycle("nothing", "net", lambda net, again, x: net)'
     )
+
+
+def load(model: Any, file: Any, *, strict: bool = True) -> Any:
+    return model, strict
+
+
+class Partly(NumpyBackend):
+    """A backend that lists functions with some of their arguments given, and knows them again."""
+
+    formed = Format("file", "load(net)", save=print, load=partial(load, strict=False), edit=print)
+    lived = Lifecycle("nothing", "net", load)
+
+    def formats(self) -> list[Format[Any]]:
+        return [self.formed]
+
+    def lifecycles(self) -> list[Lifecycle[Any]]:
+        return [self.lived]
+
+    def script(self, lifecycle: Lifecycle[Any], spec: MLP, outcome: str) -> str:
+        return "known" if lifecycle is self.lived and lifecycle.apply is load else "a stranger"
+
+
+def test_a_function_with_arguments_given_is_called_with_them_and_shown() -> None:
+    def use(backend: Backend[Any]) -> None:
+        (form,) = backend.formats()
+        assert form.load("net", Path("file")) == ("net", False)
+
+    called, code = calls(Partly(), use)
+    assert code[called["format: file, load"]].text.startswith("def load(")
+
+
+def test_what_an_adapter_listed_comes_back_to_it_as_it_listed_it() -> None:
+    def use(backend: Backend[Any]) -> None:
+        (life,) = backend.lifecycles()
+        assert backend.script(life, SPEC, "broken") == "known"
+        assert backend.script(lifecycle=life, spec=SPEC, outcome="broken") == "known"
+
+    calls(Partly(), use)
+
+
+class _Unreadable:
+    """Can be called, and has nothing that a function has."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        return "done"
+
+
+def test_a_function_that_cannot_be_read_does_what_it_does_and_says_so() -> None:
+    class Odd(NumpyBackend):
+        def lifecycles(self) -> list[Lifecycle[Any]]:
+            return [Lifecycle("odd", "net", _Unreadable())]
+
+    def use(backend: Backend[Any]) -> None:
+        (life,) = backend.lifecycles()
+        assert life.apply("net", lambda: "again", None) == "done"  # type: ignore[arg-type]
+
+    called, code = calls(Odd(), use)
+    assert code[called["life cycle: odd"]].text.startswith("# the source of _Unreadable cannot be read")
 
 
 def test_nothing_is_left_on_the_backend_also_when_a_scenario_fails() -> None:
