@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from d2lparams.comparison import Comparison, Row, compare_runs
+from d2lparams.merging import merge
 from d2lparams.reports.page import to_html
 from d2lparams.results import Failure
 
@@ -89,6 +90,33 @@ def test_without_javascript_tables_links_and_code_are_there(opened: Any, compari
     assert view.shown("button") == []
     view.page.locator("#tied-by-construction .sources a").first.click()
     assert "def _mlp(self, spec):" in view.page.locator("article:target").inner_text()
+
+
+@pytest.fixture(scope="session")
+def large(real: Comparison) -> Comparison:
+    """A report of the same run on many days."""
+    return merge({f"day {number}": real for number in range(12)})
+
+
+def test_a_report_of_many_columns_is_no_larger(large: Comparison) -> None:
+    assert len(large.columns) == 4 * 12 + 1
+    assert len(to_html(large).encode()) < 3 * MEGABYTE
+
+
+def test_a_large_report_unpacks_itself_and_is_used_as_any_other(opened: Any, large: Comparison) -> None:
+    view = opened(large, "#life-cycles-by-module/deepcopy")
+    row = view.page.locator("[id='life-cycles-by-module/deepcopy']")
+    row.wait_for()
+    assert "found" in (row.get_attribute("class") or "")
+    search(view, "train-step")
+    assert len(titles(view)) == 1
+    view.go("#tied-by-construction")
+    assert "nn.Linear" in view.page.locator("#tied-by-construction .panel:visible").first.inner_text()
+
+
+def test_a_large_report_says_what_it_takes_to_be_read(opened: Any, large: Comparison) -> None:
+    view = opened(large, java_script_enabled=False)
+    assert "takes JavaScript" in view.page.locator("main").inner_text()
 
 
 # -- search and filters -------------------------------------------------------------------------------------

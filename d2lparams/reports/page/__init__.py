@@ -2,7 +2,8 @@
 
 Everything in it that comes from a run is text, whatever it looks like: it is written by templates that escape
 all they are given. Without JavaScript every table, value and line of code is still there, and every link works;
-with it the page can be searched and filtered, code stands in tabs, and charts are drawn.
+with it the page can be searched and filtered, code stands in tabs, and charts are drawn. What is too large for
+a mail, as with a dozen columns, is packed, and JavaScript unpacks it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from d2lparams.reports.page.view import view
 from d2lparams.reports.page.wholes import harmless
 
 HERE = Path(__file__).parent
+ROOM = 2_000_000  # characters of what ran and what was seen; the rest of a page is less than 0.9 MB
+_UNPACKING = Markup('<p class="soft">This report is large and was packed; unpacking it takes JavaScript.</p>')
 
 
 def to_html(comparison: Comparison) -> str:
@@ -32,6 +35,10 @@ def to_html(comparison: Comparison) -> str:
     scripts = {name: _file(name) for name in ("theme.js", "page.js")}
     specs = [chart.spec for part in shown.parts for chart in part.charts]
     vega = _vega() if specs else ""
+    packed = {"vega": vega, "specs": json.dumps(specs)} if specs else {}
+    main = Markup(_environment().get_template("main.html.jinja").render(view=shown, comparison=comparison))
+    if len(main) > ROOM:
+        main, packed["main"] = _UNPACKING, main
     page = (
         _environment()
         .get_template("page.html.jinja")
@@ -40,7 +47,8 @@ def to_html(comparison: Comparison) -> str:
             comparison=comparison,
             style=Markup(_file("page.css")),
             policy=sealing.policy([*scripts.values(), vega] if specs else scripts.values()),
-            packed={"vega": sealing.packed(vega), "specs": sealing.packed(json.dumps(specs))} if specs else {},
+            packed={name: sealing.packed(text) for name, text in packed.items()},
+            main=main,
             scripts={name: sealing.script(source) for name, source in scripts.items()},
         )
     )

@@ -1,9 +1,10 @@
 // What the page does when it is used: search and filters, code in tabs, charts, copying, addresses and keys.
-// All that it shows stands in the document already; this only shows, hides and arranges it.
+// All that it shows stands in the document already, packed when it is large; this only shows, hides and arranges it.
 
 const root = document.documentElement;
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 const get = (id) => document.getElementById(id);
+if (get("_main")) document.querySelector("main").innerHTML = await unpacked("_main");
 const scenarios = all(".scenario");
 
 // -- what is remembered from one reading to the next ----------------------------------------------------------
