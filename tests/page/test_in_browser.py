@@ -321,6 +321,14 @@ def test_a_chart_is_drawn_when_it_is_seen_and_not_before(opened: Any, comparison
     chart(view).locator(".mark-rect path, .mark-line path").first.wait_for()
 
 
+@pytest.mark.parametrize("width", [390, 1440])
+def test_a_chart_is_no_wider_than_its_frame(opened: Any, comparison: Comparison, width: int) -> None:
+    view = opened(comparison, "#train-step", viewport={"width": width, "height": 844})
+    view.page.locator("#train-step .chart").first.scroll_into_view_if_needed()
+    chart(view).locator(".mark-rect path, .mark-line path").first.wait_for()
+    assert chart(view).locator(".canvas").evaluate("one => one.scrollWidth <= one.clientWidth")
+
+
 def test_a_chart_offers_its_picture_and_no_way_out(opened: Any, comparison: Comparison) -> None:
     view = opened(comparison, "#train-step")
     chart(view).scroll_into_view_if_needed()

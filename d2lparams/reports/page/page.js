@@ -316,7 +316,7 @@ function colours(figure) {
     font: getComputedStyle(document.body).fontFamily,
     view: { stroke: style.borderTopColor },
     axis: { ...words, gridColor: style.borderTopColor, domainColor: soft, tickColor: soft },
-    legend: { ...words, labelColor: ink, symbolBaseStrokeColor: soft },
+    legend: { ...words, labelColor: ink, symbolBaseStrokeColor: soft, columns: Math.max(2, Math.floor(figure.clientWidth / 180)) },
     header: { ...words, labelColor: ink, labelFontSize: 12 },
     title: { color: ink, subtitleColor: soft, fontSize: 13, fontWeight: 600, anchor: "start" },
     text: { color: ink },
@@ -348,6 +348,10 @@ async function draw(figure) {
   figure.dataset.drawn = "";
   try {
     const spec = (await specs())[charts.indexOf(figure)];
+    // Vega does not fit views that stand below each other to their frame: it leaves out what axes take.
+    for (const one of spec.vconcat ?? []) if (one.width === "container") one.width = Math.max(240, canvas.clientWidth - 120);
+    // On a phone, panels that stand beside each other stand below each other.
+    if (spec.columns && figure.clientWidth < 680) spec.columns = 1;
     await vegaEmbed(canvas, spec, {
       // Without functions made of text, which the page's own policy forbids.
       ast: true,
