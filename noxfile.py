@@ -16,7 +16,7 @@ from d2lparams.registries import registry_flags, registry_settings
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "types", "core", "backend", "road", "page", "notebooks"]
+nox.options.sessions = ["lint", "types", "core", "backend", "road", "planted", "page", "notebooks"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -46,7 +46,7 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """The harness itself, and the contract on the reference, without any framework."""
     install(session, "-e", ".", group="test")
-    apart = [f"--ignore=tests/{folder}" for folder in ("road", "page", "notebook")]
+    apart = [f"--ignore=tests/{folder}" for folder in ("road", "page", "notebook", "planted")]
     session.run("pytest", *apart, *session.posargs)
 
 
@@ -69,6 +69,13 @@ def road(session: nox.Session) -> None:
     """The command as a process, on all four frameworks."""
     install(session, "-e", ".", group="test")
     session.run("pytest", "tests/road", *session.posargs)
+
+
+@nox.session
+def planted(session: nox.Session) -> None:
+    """Adapters with one mistake each, as columns of the command: every one must be flagged."""
+    install(session, "-e", ".", group="test")
+    session.run("pytest", "tests/planted", *session.posargs)
 
 
 @nox.session

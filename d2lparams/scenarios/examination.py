@@ -31,6 +31,7 @@ RTOL = 1e-5
 # Adam, because it is not linear: two uses that are stepped apart, be it in one storage, do not end where one
 # does. An epsilon of the size of the gradients keeps it from turning their rounding into steps.
 STEP = Adam(learning_rate=0.125, beta1=0.875, beta2=0.75, epsilon=0.125)
+IS_THE_ORIGINAL, SHARES = "is what came out", "shares its storage with what came out"
 SILENT = ("broken", "changed", "corrupted")
 """The outcomes that nobody is told of; each has a script that shows it."""
 
@@ -119,9 +120,9 @@ def examine(backend: Backend[Any], lifecycle: Lifecycle[Any], spec: MLP, twin: T
     shares = result is original or bool(_storages(backend, result) & _storages(backend, original))
     outcome = _judge(backend, result, twin, spec, evidence)
     if result is original:
-        evidence["original"] = "is what came out"
+        evidence["original"] = IS_THE_ORIGINAL
     elif shares:
-        evidence["original"] = "shares its storage with what came out"
+        evidence["original"] = SHARES
     else:
         damage = _damage(backend, original, kept, twin, x)
         evidence["original"] = f"{damage}, after a step and a write in what came out" if damage else "as it was"

@@ -1,8 +1,8 @@
 """The numbers that scenarios start from: drawn by NumPy, the same on every backend and every NumPy.
 
 `RandomState` is frozen by NumPy's policy on random streams (NEP 19), so that MXNet's old NumPy and a new one
-draw the same. Every number is a multiple of 1/1024, which float32 holds exactly: a model in float32 and one in
-float64 start from equal values.
+draw the same. Every number is a multiple of 2**-20, which float32 holds exactly and float16 does not: a
+model in float32 and one in float64 start from equal values, and what goes through a half float is seen.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Values = dict[tuple[int, Role], Array]
 def draw(seed: int, shape: tuple[int, ...], dtype: str, bound: float = 1.0) -> Array:
     """Uniform numbers within `bound`, of the given shape and dtype."""
     uniform = np.random.RandomState(seed).uniform(-bound, bound, shape)
-    return (np.round(uniform * 1024) / 1024).astype(dtype)
+    return (np.round(uniform * 2**20) / 2**20).astype(dtype)
 
 
 def starting_values(spec: MLP) -> Values:

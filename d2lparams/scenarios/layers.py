@@ -19,6 +19,7 @@ from d2lparams.scenarios.registry import Observer, scenario
 RTOL = 1e-5
 Values = dict[str, Array]
 SIZE = 3  # channels in and out, features and units: square wherever it can be
+EPSILON = 0.125  # of normalisations; far from every framework's default, of which Keras' is 1e-3
 TOKENS = np.array([4, 0, 3, 3, 1])
 # Large enough that a bound or a deviation measured on it is within a percent.
 LARGE = {
@@ -45,9 +46,11 @@ def batch_norm(backend: Backend[Any], observe: Observer) -> None:
     """Which statistics does it keep, what does its momentum mean, and is the variance kept the unbiased one?
 
     With one epsilon for all, the outputs must agree, in training and afterwards. How far the running statistics
-    move towards a batch, and which of the two variances they move towards, is a framework's own way.
+    move towards a batch, and which of the two variances they move towards, is a framework's own way. That they
+    move once, as the default momentum says (which is the old share or the new one), and that the layer computes
+    with them afterwards, is not.
     """
-    layers, layer = backend.layers(), Layer("batchnorm", SIZE, SIZE, epsilon=2**-10)
+    layers, layer = backend.layers(), Layer("batchnorm", SIZE, SIZE, epsilon=EPSILON)
     values = {
         "weight": _draw(1, (SIZE,)),
         "bias": _draw(2, (SIZE,)),
@@ -64,12 +67,20 @@ def batch_norm(backend: Backend[Any], observe: Observer) -> None:
     found = {"biased": share * biased, "unbiased": share * unbiased}
     kept = [name for name, expected in found.items() if np.allclose(moved, expected, rtol=1e-3)]
     observe.trait("running variance", " or ".join(kept) or "neither the biased nor the unbiased")
+    observe.invariant("running variance is one of the known", bool(kept), expected=True)
+    momentum = layers.defaults("batchnorm").get("momentum", share)
+    once = min(abs(share - momentum), abs(share - (1 - momentum))) < 1e-3
+    observe.invariant("a new batch counts as the default momentum says", once, expected=True)
+    deviation = np.sqrt(after["running variance"] + EPSILON)
+    expected = (x - after["running mean"]) / deviation * values["weight"] + values["bias"]
+    off = np.max(np.abs(layers.forward(native, layer, x) - expected)) / np.max(np.abs(expected))
+    observe.invariant("output afterwards, by its own statistics", bool(off <= RTOL), expected=True)
 
 
 @scenario(section="11.7", title="Layer normalisation")
 def layer_norm(backend: Backend[Any], observe: Observer) -> None:
     """What does it call its scale and shift, and which epsilon has it by default?"""
-    layers, layer = backend.layers(), Layer("layernorm", SIZE, SIZE, epsilon=2**-10)
+    layers, layer = backend.layers(), Layer("layernorm", SIZE, SIZE, epsilon=EPSILON)
     values = {"weight": _draw(1, (SIZE,)), "bias": _draw(2, (SIZE,))}
     _observe(layers, observe, layer, values, 4 * _draw(3, (4, SIZE)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from d2lparams.interface import MLP, Backend
-from d2lparams.scenarios.inputs import batch
+from d2lparams.scenarios.inputs import batch, starting_values, values_of
 from d2lparams.scenarios.registry import Observer, scenario
 from d2lparams.scenarios.sentences import sentence
 
@@ -15,7 +15,7 @@ def lazy_shapes(backend: Backend[Any], observe: Observer) -> None:
     """What is known of the shapes before the first batch, and what does reading a parameter do then?
 
     A placeholder without a shape, a shape with a hole, a list that is still empty, or no variables at all.
-    Then a first batch of 4 inputs makes every shape known.
+    Then a first batch of 4 inputs makes every shape known. Another one changes no value that was written since.
     """
     spec = MLP(sizes=(4, 8, 1), lazy=True)
     model = backend.mlp(spec)
@@ -26,6 +26,14 @@ def lazy_shapes(backend: Backend[Any], observe: Observer) -> None:
     observe.trait("a first batch", "completes the model in place" if ready is model else "gives a new model")
     observe.invariant(
         "shapes after", [one.shape for one in backend.parameters(ready)], expected=[(8, 4), (8,), (1, 8), (1,)]
+    )
+    values = starting_values(spec)
+    for (layer, role), value in values.items():
+        backend.assign(ready, layer, role, value)
+    observe.invariant(
+        "values after another first batch",
+        values_of(backend, backend.initialize(ready, x + 1)),
+        expected={f"layer {layer} {role}": value for (layer, role), value in values.items()},
     )
 
 

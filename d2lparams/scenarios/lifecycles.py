@@ -9,13 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 from d2lparams.interface import MLP, SGD, Backend
-from d2lparams.scenarios.examination import RTOL, SILENT, examine, observe_twin
+from d2lparams.scenarios.examination import IS_THE_ORIGINAL, RTOL, SHARES, SILENT, examine, observe_twin
 from d2lparams.scenarios.inputs import batch, built, values_of
 from d2lparams.scenarios.registry import Observer, scenario
 from d2lparams.scenarios.tying import ACROSS_DEPTHS, THREE_USES, TIED, TWO_TIES
 
 BY_MODULE = replace(TIED, activation="tanh", dtype="float32")
 BY_PARAMETER = replace(BY_MODULE, by="parameter")
+# The ways whose names promise another model, with storages of its own.
+COPIES = ("deepcopy", "pickle", "save and load", "whole-model file", "copy values")
 
 
 @scenario(section="6.2.2", title="Life cycles of a layer tied by module")
@@ -76,8 +78,12 @@ def _live(backend: Backend[Any], observe: Observer, spec: MLP) -> None:
         backend.trainer(model, SGD(0.125)).step(x, y)
         observe.invariant("parameters after a step, untouched", values_of(backend, model), rtol=RTOL)
         twin = observe_twin(backend, spec)
+    together = []
     for lifecycle in backend.lifecycles():
         with backend.fresh():
             seen = examine(backend, lifecycle, spec, twin)
             script = backend.script(lifecycle, spec, seen.outcome) if seen.outcome in SILENT else ""
         observe.outcome(lifecycle.name, seen.outcome, how=lifecycle.how, evidence=seen.evidence, script=script)
+        if lifecycle.name in COPIES and seen.evidence.get("original") in (IS_THE_ORIGINAL, SHARES):
+            together.append(lifecycle.name)
+    observe.invariant("copies that do not stand apart", together, expected=[])

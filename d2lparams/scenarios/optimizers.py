@@ -26,6 +26,7 @@ ADAM = Adam(learning_rate=2**-7, beta1=0.875, beta2=1 - 2**-10, epsilon=0.125)
 # One weight and one bias, whose gradients for x = 1 are both as large as the target is small.
 SMALLEST = MLP(sizes=(1, 1), dtype="float64")
 TINY = 1e-7
+ADAMW_IS_KNOWN = "AdamW, where there is one, follows a known formula"
 
 
 @scenario(section="12.6", title="A tied parameter's state exists once")
@@ -144,10 +145,12 @@ def weight_decay(backend: Backend[Any], observe: Observer) -> None:
         backend.trainer(model, rule).step(x, y)
     except Unsupported as reason:
         observe.trait("AdamW takes from the weight", f"no AdamW: {reason}")
+        observe.invariant(ADAMW_IS_KNOWN, True, expected=True)
         return
     value = backend.parameter(model, 1, "weight").value
-    forms = formulas.adamw_first_step(start, gradient, rule)
-    observe.trait("AdamW takes from the weight", formulas.follows(value, forms, start))
+    form = formulas.follows(value, formulas.adamw_first_step(start, gradient, rule), start)
+    observe.trait("AdamW takes from the weight", form)
+    observe.invariant(ADAMW_IS_KNOWN, form != formulas.NEITHER, expected=True)
 
 
 @scenario(section="12.11", title="A new learning rate under momentum")
