@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from d2lparams.interface import MLP, Backend
-from d2lparams.scenarios.inputs import batch
+from d2lparams.scenarios.inputs import batch, formed, shapes_of
 from d2lparams.scenarios.registry import Observer, scenario
 from d2lparams.scenarios.sentences import sentence
 
@@ -17,16 +17,15 @@ def lazy_shapes(backend: Backend[Any], observe: Observer) -> None:
     A placeholder without a shape, a shape with a hole, a list that is still empty, or no variables at all.
     Then a first batch of 4 inputs makes every shape known.
     """
-    spec = MLP(sizes=(4, 8, 1), lazy=True)
+    spec = formed(MLP(sizes=(4, 8, 1), lazy=True))
     model = backend.mlp(spec)
     observe.trait("listed before", backend.listings(model))
     observe.trait("reading parameters before", _what_happens(backend, model))
     x, _ = batch(spec, rows=2)
     ready = backend.initialize(model, x)
     observe.trait("a first batch", "completes the model in place" if ready is model else "gives a new model")
-    observe.invariant(
-        "shapes after", [one.shape for one in backend.parameters(ready)], expected=[(8, 4), (8,), (1, 8), (1,)]
-    )
+    shapes = [one.shape for one in backend.parameters(ready)]
+    observe.invariant("shapes after", shapes, expected=shapes_of(spec))
 
 
 def _what_happens(backend: Backend[Any], model: Any) -> str:

@@ -8,14 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from d2lparams.interface import MLP, SGD, Backend
-from d2lparams.scenarios.examination import RTOL, SILENT, examine, observe_twin
-from d2lparams.scenarios.inputs import batch, built, values_of
+from d2lparams.interface import MLP, SGD, Array, Backend
+from d2lparams.scenarios.examination import SILENT, examine, observe_twin
+from d2lparams.scenarios.inputs import batch, built, formed, named, starting_values, values_of
 from d2lparams.scenarios.registry import Observer, scenario
+from d2lparams.scenarios.tolerances import Look, State, output_bound, training_bounds
 from d2lparams.scenarios.tying import ACROSS_DEPTHS, THREE_USES, TIED, TWO_TIES
 
 BY_MODULE = replace(TIED, activation="tanh", dtype="float32")
 BY_PARAMETER = replace(BY_MODULE, by="parameter")
+RULE = SGD(0.125)
 
 
 @scenario(section="6.2.2", title="Life cycles of a layer tied by module")
@@ -69,15 +71,22 @@ def life_cycles_of_the_last_layer(backend: Backend[Any], observe: Observer) -> N
 
 def _live(backend: Backend[Any], observe: Observer, spec: MLP) -> None:
     """Every life cycle, each on a model of its own; before them a step of a model that lives none."""
+    spec = formed(spec)
+    values = starting_values(spec)
     with backend.fresh():
         model = built(backend, spec)
         x, y = batch(spec, rows=8)
-        observe.invariant("output, untouched", backend.forward(model, x), rtol=RTOL)
-        backend.trainer(model, SGD(0.125)).step(x, y)
-        observe.invariant("parameters after a step, untouched", values_of(backend, model), rtol=RTOL)
+        observe.invariant("output, untouched", backend.forward(model, x), atol=output_bound(spec, values, x))
+        backend.trainer(model, RULE).step(x, y)
+        within = training_bounds(spec, values, x, y, RULE, {"after": Look([1], _values)})["after"]
+        observe.invariant("parameters after a step, untouched", values_of(backend, model), atol=within)
         twin = observe_twin(backend, spec)
     for lifecycle in backend.lifecycles():
         with backend.fresh():
             seen = examine(backend, lifecycle, spec, twin)
             script = backend.script(lifecycle, spec, seen.outcome) if seen.outcome in SILENT else ""
         observe.outcome(lifecycle.name, seen.outcome, how=lifecycle.how, evidence=seen.evidence, script=script)
+
+
+def _values(state: State) -> dict[str, Array]:
+    return named(state.values)
