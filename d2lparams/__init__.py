@@ -59,6 +59,8 @@ def compare(
     offline: bool = False,
     executor: Executor | None = None,
     on_event: Callable[[Event], None] | None = None,
+    seed: int = 0,
+    form: str = "",
 ) -> Comparison:
     """Run scenarios on columns, each in its own environment, and put the results side by side.
 
@@ -75,12 +77,15 @@ def compare(
         offline: use only what is on this machine.
         executor: runs the columns instead of threads of our own.
         on_event: is told of progress.
+        seed: of what scenarios draw; 0 draws the numbers that are always used.
+        form: of the models of scenarios, such as "wide" or "deep", see `d2lparams.variation`; "" leaves them
+            as the book has them.
 
     Raises:
-        d2lparams.columns.UsageError: for a column or a scenario that is not there.
+        d2lparams.columns.UsageError: for a column, a scenario or a form that is not there.
         d2lparams.runner.Interrupted: a KeyboardInterrupt that carries what was known when it came.
     """
-    from d2lparams.columns import left_out, parse_columns, parse_scenarios
+    from d2lparams.columns import left_out, parse_columns, parse_scenarios, parse_variation
     from d2lparams.comparison import compare_runs
     from d2lparams.runner import run
 
@@ -94,6 +99,7 @@ def compare(
         offline=offline,
         executor=executor,
         on_event=on_event,
+        variation=parse_variation(seed, form),
     )
     return compare_runs(runs, scenarios=chosen, left_out=left_out(asked, chosen))
 

@@ -31,6 +31,7 @@ import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
 
 from d2lparams.scenarios import Scenario, scenarios
+from d2lparams.variation import FORMS, LARGEST_SEED, Variation
 
 BACKENDS = Path(__file__).resolve().parent.parent / "backends"
 
@@ -209,6 +210,19 @@ def parse_scenarios(texts: Iterable[str], *, full: bool = False) -> list[Scenari
         return [one for one in known.values() if full or not one.full]
     chosen = {one.name for text in asked for one in _named(text, known.values())}
     return [one for name, one in known.items() if name in chosen]
+
+
+def parse_variation(seed: int = 0, form: str = "") -> Variation:
+    """The seed and the form of what scenarios use.
+
+    Raises:
+        UsageError: for a seed or a form that is none.
+    """
+    if form and form not in FORMS:
+        raise UsageError(unknown("form", form, FORMS))
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < LARGEST_SEED:
+        raise UsageError(f"the seed must be a whole number from 0 to {LARGEST_SEED - 1}; got {seed!r}")
+    return Variation(seed, form)
 
 
 def left_out(texts: Collection[str], chosen: Iterable[Scenario]) -> list[str]:

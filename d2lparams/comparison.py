@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -27,6 +27,7 @@ from d2lparams.results import (
     ScenarioResult,
     Status,
 )
+from d2lparams.variation import Variation
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -188,6 +189,7 @@ def compare_runs(
         interrupted: whether the user stopped the runs before they were done.
     """
     rows = []
+    judges = _judges(runs)
     for result in runs[0].scenarios if runs else []:
         ended = {run.name: one for run in runs for one in run.scenarios if one.name == result.name}
         for name in _names(ended.values()):
@@ -198,7 +200,7 @@ def compare_runs(
                 if observation.name == name
             }
             absent = {column: one.status for column, one in ended.items() if column not in seen}
-            row = _row(result.name, seen, absent, {run.name for run in runs if run.reference})
+            row = _row(result.name, seen, absent, judges)
             row.form = next(iter(seen.values())).form
             rows.append(row)
     known = list(scenarios)
@@ -222,19 +224,52 @@ def deviation(value: Any, reference: Any) -> float:
         if value.keys() != reference.keys():
             return math.inf
         return max((deviation(value[key], reference[key]) for key in reference), default=0.0)
+    furthest, scale = _apart(value, reference)
+    return _over(furthest, scale)
+
+
+def strain(value: Any, reference: Any, rtol: float = 0.0, atol: float | dict[str, float] = 0.0) -> float:
+    """How far a value is from the reference, as a part of what is allowed: up to 1 it agrees.
+
+    Args:
+        value: an observation's.
+        reference: what it is held against.
+        rtol: relative to the largest magnitude in the reference.
+        atol: in absolute terms, beside it; for each entry of a dict where it is one itself.
+    """
+    if isinstance(value, dict) and isinstance(reference, dict):
+        if value.keys() != reference.keys():
+            return math.inf
+        return max((strain(value[key], reference[key], rtol, _of(atol, key)) for key in reference), default=0.0)
+    furthest, scale = _apart(value, reference)
+    return _over(furthest, rtol * scale + _of(atol, ""))
+
+
+def _of(atol: float | dict[str, float], key: str) -> float:
+    """What is allowed for one entry of a dict; for one that is not named, nothing."""
+    return atol.get(key, 0.0) if isinstance(atol, dict) else atol
+
+
+def _over(furthest: float, scale: float) -> float:
+    """The quotient; of nothing and nothing it is nothing."""
+    return (furthest / scale if scale else math.inf) if furthest else 0.0
+
+
+def _apart(value: Any, reference: Any) -> tuple[float, float]:
+    """The largest distance of two numbers of equal place, and the largest magnitude in the reference.
+
+    Where they cannot be held against each other, the distance is infinite.
+    """
     mine, theirs = _numbers(value), _numbers(reference)
     if mine is None or theirs is None:
-        return 0.0 if _equal(value, reference) else math.inf
+        return (0.0 if _equal(value, reference) else math.inf), 0.0
     if _shape(value) != _shape(reference):
-        return math.inf
+        return math.inf, 0.0
     try:
         furthest = max(_distance(one, other) for one, other in zip(mine, theirs, strict=True))
-        scale = max((abs(other) for other in theirs if math.isfinite(other)), default=0.0)
-        if not furthest:
-            return 0.0
-        return furthest / scale if scale else math.inf
+        return furthest, max((abs(other) for other in theirs if math.isfinite(other)), default=0.0)
     except OverflowError:  # a whole number that no float can hold
-        return 0.0 if mine == theirs else math.inf
+        return (0.0 if mine == theirs else math.inf), 0.0
 
 
 def _names(results: Iterable[ScenarioResult]) -> list[str]:
@@ -242,11 +277,25 @@ def _names(results: Iterable[ScenarioResult]) -> list[str]:
     return list(dict.fromkeys(one.name for result in results for one in result.observations))
 
 
-def _row(scenario: str, seen: dict[str, Observation], absent: dict[str, Status], references: set[str]) -> Row:
+def _judges(runs: Sequence[Run]) -> dict[str, str]:
+    """By column, the reference that it is held against: the first that used the same numbers and models."""
+    first: dict[Variation, str] = {}
+    for run in runs:
+        if run.reference:
+            first.setdefault(run.variation, run.name)
+    own = {run.name: run.name for run in runs if run.reference}
+    return {run.name: first[run.variation] for run in runs if run.variation in first} | own
+
+
+def _row(
+    scenario: str, seen: dict[str, Observation], absent: dict[str, Status], judges: Mapping[str, str]
+) -> Row:
+    """A row; a reference is its own judge, which is how it is known here."""
+    references = {column for column, judge in judges.items() if column == judge}
     first = next(iter(seen.values()))
     match first.kind:
         case "invariant":
-            return _invariant(scenario, seen, absent, references)
+            return _invariant(scenario, seen, absent, judges)
         case "trait":
             ways = [one.value for column, one in seen.items() if column not in references]
             return _own_ways(scenario, seen, dict(absent), ways)
@@ -275,17 +324,18 @@ def _own_ways(
 
 
 def _invariant(
-    scenario: str, seen: dict[str, Observation], absent: dict[str, Status], references: set[str]
+    scenario: str, seen: dict[str, Observation], absent: dict[str, Status], judges: Mapping[str, str]
 ) -> Row:
     values = {column: observation.value for column, observation in seen.items()}
-    judges = [values[column] for column in seen if column in references]
     problems = {}
+    judged = True
     for column, observation in seen.items():
-        problem = _problem(observation, [] if column in references else judges[:1])
-        if problem:
+        judge = judges.get(column)
+        others = [values[judge]] if judge in values and judge != column else []
+        if problem := _problem(observation, others):
             problems[column] = problem
+        judged = judged and (judge in values or observation.expected is not None)
     problems |= {column: "never made this observation" for column, status in absent.items() if status == "ok"}
-    judged = judges or all(observation.expected is not None for observation in seen.values())
     verdict: Verdict = "disagree" if problems else "agree" if judged else "unjudged"
     name = next(iter(seen.values())).name
     return Row(scenario, name, "invariant", verdict, values, dict(absent), problems)
@@ -297,22 +347,31 @@ def _problem(observation: Observation, judges: Sequence[Any]) -> str:
     if observation.expected is not None:
         held.insert(0, ("the definition", observation.expected))
     for name, other in held:
-        where, off = _worst(observation.value, other)
-        if off == math.inf:
-            return f"{where}is not what {name} says"
-        if off > observation.rtol:
-            return (
-                f"{where}is off by {off:.1e} of the largest entry of {name}; {observation.rtol:.0e} is allowed"
-            )
+        where, rtol, atol = _worst(observation, other)
+        if isinstance(observation.value, dict) and where:
+            mine, theirs = observation.value[where], other[where]
+        else:
+            mine, theirs = observation.value, other
+        entry = f"{where} " if where else ""
+        off = deviation(mine, theirs)
+        if off == math.inf and (not atol or _apart(mine, theirs)[0] == math.inf):
+            return f"{entry}is not what {name} says"
+        if strain(mine, theirs, rtol, atol) > 1:
+            if atol:
+                furthest, scale = _apart(mine, theirs)
+                permitted = rtol * scale + _of(atol, "")
+                return f"{entry}is off by {furthest:.1e} from {name}; {permitted:.0e} is allowed"
+            return f"{entry}is off by {off:.1e} of the largest entry of {name}; {rtol:.0e} is allowed"
     return ""
 
 
-def _worst(value: Any, reference: Any) -> tuple[str, float]:
-    """The deviation, and in a dict the entry that has it."""
-    if isinstance(value, dict) and isinstance(reference, dict) and value.keys() == reference.keys() and value:
-        worst = max(reference, key=lambda key: deviation(value[key], reference[key]))
-        return f"{worst} ", deviation(value[worst], reference[worst])
-    return "", deviation(value, reference)
+def _worst(observation: Observation, other: Any) -> tuple[str, float, float | dict[str, float]]:
+    """In a dict the entry that is off most, and what is allowed there; else no entry, and what is allowed."""
+    value, rtol, atol = observation.value, observation.rtol, observation.atol
+    if isinstance(value, dict) and isinstance(other, dict) and value.keys() == other.keys() and value:
+        worst = max(other, key=lambda key: strain(value[key], other[key], rtol, _of(atol, key)))
+        return worst, rtol, _of(atol, worst)
+    return "", rtol, atol
 
 
 def _equal(value: Any, reference: Any) -> bool:

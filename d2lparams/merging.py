@@ -2,7 +2,8 @@
 
 All columns stand beside each other, and every row is judged anew. Nothing is lost: a scenario that only some
 ran is "not-run" on the others, with the reason; a column whose name stands in several comparisons is told apart
-by the framework's version, or else by the comparison's label. One reference judges, the first. It is completed
+by the framework's version, or else by the comparison's label. One reference judges, the first (of those that
+used the same numbers and models, where a seed or a form was asked for). It is completed
 by what only later ones saw; a later one that says the same needs no column of its own, and one that says
 something else is judged like any other column, so that this is seen.
 """
@@ -13,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from d2lparams.comparison import Comparison, Row, compare_runs, deviation
+from d2lparams.comparison import Comparison, Row, compare_runs, strain
 from d2lparams.results import Code, Failure, Observation, Run, ScenarioResult
 
 
@@ -36,7 +37,14 @@ def merge(comparisons: Mapping[str, Comparison]) -> Comparison:
         [_Column(label, run) for label, comparison in comparisons.items() for run in comparison.columns]
     )
     asked = _asked(columns)
-    columns = _distinct(_one_reference(columns))
+    variations = dict.fromkeys(column.run.variation for column in columns)
+    columns = _distinct(
+        [
+            column
+            for variation in variations
+            for column in _one_reference([one for one in columns if one.run.variation == variation])
+        ]
+    )
     if len(comparisons) > 1:
         columns.sort(key=lambda column: not column.run.reference)
     titles = {
@@ -223,7 +231,7 @@ def _says_the_same(other: Run, judge: Run) -> bool:
             return False
         seen = {one.name: one for one in mine.observations if one.kind == "invariant"}
         for one in theirs.observations:
-            if one.name in seen and deviation(one.value, seen[one.name].value) > one.rtol:
+            if one.name in seen and strain(one.value, seen[one.name].value, one.rtol, one.atol) > 1:
                 return False
     return True
 

@@ -20,6 +20,7 @@ import msgspec
 from d2lparams.child import TICK, Child, Crashed, Stopped, TimedOut, interpreter
 from d2lparams.columns import BACKENDS, Column
 from d2lparams.results import Code, Failure, Observation
+from d2lparams.variation import Variation
 from d2lparams.worker import SHOW_STACKS
 
 __all__ = [
@@ -110,12 +111,14 @@ class Task:
         stage: which stage of the scenarios to run.
         folder: one that all columns of the run see.
         given: what scenarios are given, by name.
+        variation: the seed and the form of what scenarios use.
     """
 
     scenario_file: Path | None = None
     stage: int = 0
     folder: Path | None = None
     given: Mapping[str, str] = field(default_factory=dict)
+    variation: Variation = field(default_factory=Variation)
 
 
 def command(python: Path, column: Column, names: Sequence[str], task: Task | None = None) -> list[str]:
@@ -131,6 +134,7 @@ def command(python: Path, column: Column, names: Sequence[str], task: Task | Non
         *([f"--stage={task.stage}"] if task.stage else []),
         *([f"--folder={task.folder}"] if task.folder else []),
         f"--column={column.name}",
+        *task.variation.options,
         *([f"--given={json.dumps(dict(task.given))}"] if task.given else []),
         "--",
         *names,

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from d2lparams.variation import Variation
+
 SCHEMA_VERSION: Literal[1] = 1
 
 # How numbers that JSON has no word for are written.
@@ -53,6 +55,7 @@ class Observation:
         expected: what an invariant must be by definition, when that is known without the reference.
         rtol: how far an invariant may be from the reference, relative to the largest magnitude in it;
             0 asks for equality.
+        atol: how far it may be off besides, in absolute terms; of a dict, for each of its entries by name.
         form: how the value can be drawn; a drawing always has one, other kinds may.
 
             matrices    {name: rows of numbers}: one picture for each, as heat map
@@ -68,6 +71,7 @@ class Observation:
     expected: Any = None
     rtol: float = 0.0
     form: Form = ""
+    atol: float | dict[str, float] = 0.0
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ class Run:
         platform: the machine, in words: system, processor, cores.
         date: when it began, ISO 8601, UTC.
         code: the adapter's functions that scenarios called, by name, such as "torch.TorchBackend._mlp".
+        variation: the seed and the form of what scenarios used.
     """
 
     name: str
@@ -176,12 +181,14 @@ class Run:
     platform: str = ""
     date: str = ""
     code: dict[str, Code] = field(default_factory=dict)
+    variation: Variation = field(default_factory=Variation)
 
     def __repr__(self) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        varied = f"; {self.variation}" if str(self.variation) else ""
         return (
             f"<Run of {self.name}: {self.status}, {len(self.scenarios)} scenarios, {self.seconds:.1f} s"
-            f"{f'; {versions}' if versions else ''}>"
+            f"{f'; {versions}' if versions else ''}{varied}>"
         )
 
     def _repr_html_(self) -> str:

@@ -28,6 +28,7 @@ from d2lparams.interrupts import interrupts
 from d2lparams.process import TICK, Task
 from d2lparams.results import Failure, Run, ScenarioResult, release
 from d2lparams.scenarios import Scenario
+from d2lparams.variation import Variation
 from d2lparams.watcher import INTERRUPTED, Event, blank_run, run_column
 
 __all__ = ["Event", "Interrupted", "run", "run_column", "usable_cores"]
@@ -64,6 +65,7 @@ def run(
     scenario_file: Path | None = None,
     takes_part: Sequence[Collection[str]] | None = None,
     given: Mapping[str, str] | None = None,
+    variation: Variation | None = None,
     heed: Sequence[signal.Signals] = (signal.SIGINT,),
 ) -> list[Run]:
     """Run scenarios on columns, the columns at the same time, those that took longest before first.
@@ -83,6 +85,7 @@ def run(
         scenario_file: a file of scenarios that workers take instead of the program's own.
         takes_part: for each stage of the scenarios, the names of the columns that run it; None: all do.
         given: what scenarios find in `Observer.given`, by name.
+        variation: the seed and the form of what scenarios use; None changes nothing.
         heed: the signals that end a run early, where they are not ignored.
 
     Returns:
@@ -108,7 +111,7 @@ def run(
                 if takes_part is None or column.name in takes_part[stage]
                 if (cells := _due(runs.get(column.name), blank, stages, stage)) or stage == 0
             ]
-            task = Task(scenario_file, stage, folder, given or {})
+            task = Task(scenario_file, stage, folder, given or {}, variation or Variation())
             # A column that has more to do has not ended yet.
             more = {name for name, number in stages.items() if number > stage + 1}
             ended = _run_stage(
@@ -126,6 +129,8 @@ def run(
             if interrupted():
                 break
     in_order = [runs.get(column.name) or blank_run(column, blank) for column in columns]
+    for one in in_order:
+        one.variation = variation or Variation()
     if interrupted():
         raise Interrupted(in_order, interrupted())
     remember(columns, in_order)

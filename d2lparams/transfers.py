@@ -28,7 +28,7 @@ from d2lparams.interface import Backend
 from d2lparams.models import Example
 from d2lparams.natives import NativeLayer, Structure
 from d2lparams.parameter_set import LayerRecord, ParameterSet, key, same_bits
-from d2lparams.scenarios.inputs import draw
+from d2lparams.scenarios.inputs import draw, random
 from d2lparams.scenarios.registry import Observer
 from d2lparams.tensor_file import open_tensor_file, write
 
@@ -71,7 +71,7 @@ def prepared(backend: Backend[Any], model: Any, example: Example) -> Any:
 def inputs_of(example: Example) -> Array:
     """A batch for an example, canonical layout."""
     if example.tokens:
-        return np.random.RandomState(1001).randint(0, example.tokens, (ROWS, *example.inputs)).astype("int32")
+        return random(1001).randint(0, example.tokens, (ROWS, *example.inputs)).astype("int32")
     return draw(1001, (ROWS, *example.inputs), "float32")
 
 
@@ -86,7 +86,7 @@ def inputs_for(parameters: ParameterSet) -> Array:
     if first.kind == "dense":
         return draw(1001, (ROWS, arrays["weight"].shape[1]), str(arrays["weight"].dtype))
     if first.kind == "embedding":
-        return np.random.RandomState(1001).randint(0, len(arrays["weight"]), (ROWS, 5)).astype("int32")
+        return random(1001).randint(0, len(arrays["weight"]), (ROWS, 5)).astype("int32")
     if first.kind in GATES:
         weight = arrays["input weight"]
         return draw(1001, (ROWS, 5, weight.shape[2]), str(weight.dtype))

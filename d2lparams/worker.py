@@ -43,7 +43,9 @@ from d2lparams.interface import Backend, Unsupported
 from d2lparams.recording import Tell, recorded
 from d2lparams.results import Code, Failure, Observation, ScenarioResult
 from d2lparams.scenarios import Observer, Scenario, scenarios
+from d2lparams.scenarios.inputs import varied
 from d2lparams.scenarios.registry import REGISTERED
+from d2lparams.variation import Variation
 
 SHOW_STACKS = signal.SIGUSR1
 """Makes a worker write the stacks of all its threads into the log."""
@@ -56,6 +58,7 @@ def execute(
     *,
     on_call: Tell | None = None,
     catch: type[BaseException] = Exception,
+    variation: Variation | None = None,
     **place: Any,
 ) -> ScenarioResult:
     """Run one scenario on a backend, in this process.
@@ -67,6 +70,7 @@ def execute(
         on_call: is told of the adapter's functions that are called, with their sources, see `recording`.
         catch: what counts as the scenario's failure. An interrupt or an exit is not one by default, for in a
             process with a keyboard it is the user's.
+        variation: the seed and the form of what the scenario uses; None changes nothing.
         place: where in a run this is, as `Observer` takes it: stage, folder, column, given.
     """
     result = ScenarioResult(scenario.name, scenario.section, scenario.title, status="ok")
@@ -83,7 +87,7 @@ def execute(
 
     began = time.perf_counter()
     try:
-        with backend.fresh(), recorded(backend, called):
+        with backend.fresh(), recorded(backend, called), varied(variation or Variation()):
             scenario.function(backend, Observer(take, **place))
     except Unsupported as reason:
         result.status, result.error = "unsupported", Failure(str(reason))
@@ -142,6 +146,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         "folder": order.folder,
         "column": order.column,
         "given": json.loads(order.given),
+        "variation": Variation(order.seed, order.form),
     }
     for scenario in todo:
         _report(scenario, backend, events, place)
@@ -180,6 +185,8 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--stage", type=int, default=0, help="which stage of the scenarios to run")
     parser.add_argument("--folder", type=Path, help="one that all columns of the run see")
     parser.add_argument("--column", default="", help="the name of the column")
+    parser.add_argument("--seed", type=int, default=0, help="of what scenarios draw")
+    parser.add_argument("--form", default="", help="of the models of scenarios")
     parser.add_argument("--given", default="{}", help="what scenarios are given, as JSON")
     parser.add_argument("names", nargs="*", help="the scenarios to run, in this order")
     return parser.parse_args(arguments)

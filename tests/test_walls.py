@@ -51,6 +51,7 @@ INSIDE = [
     "d2lparams.tensor_file",
     "d2lparams.training",
     "d2lparams.transfers",
+    "d2lparams.variation",
     "d2lparams.results",
     "d2lparams.worker",
     "d2lparams.bootstrap",

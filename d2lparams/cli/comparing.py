@@ -12,8 +12,10 @@ from rich.text import Text
 
 from d2lparams.cli.console import (
     Columns,
+    Form,
     Jobs,
     Offline,
+    Seed,
     Timeout,
     complain,
     errors,
@@ -31,6 +33,7 @@ from d2lparams.columns import (
     parse_column,
     parse_columns,
     parse_scenarios,
+    parse_variation,
     unknown,
 )
 from d2lparams.scenarios import scenarios as all_scenarios
@@ -58,6 +61,8 @@ def compare(
     timeout: Timeout = 60.0,
     jobs: Jobs = None,
     offline: Offline = False,
+    seed: Seed = 0,
+    form: Form = "",
 ) -> None:
     """Run the scenarios on the frameworks, each in its own environment, and show them side by side.
 
@@ -69,7 +74,8 @@ def compare(
 
     places = targets(to or [])
     asked, chosen = parse_columns(columns or []), parse_scenarios(scenario or [], full=full)
-    runs, number = run_columns(asked, chosen, timeout, jobs, offline)
+    variation = parse_variation(seed, form)
+    runs, number = run_columns(asked, chosen, timeout, jobs, offline, variation=variation)
     comparison = compare_runs(
         runs, scenarios=chosen, left_out=left_out(scenario or [], chosen), interrupted=bool(number)
     )
@@ -92,6 +98,8 @@ def repro(
     ] = None,
     timeout: Timeout = 60.0,
     offline: Offline = False,
+    seed: Seed = 0,
+    form: Form = "",
 ) -> None:
     """Print the program, in the framework alone, that shows what a way does.
 
@@ -101,7 +109,8 @@ def repro(
     from d2lparams.reports.scripts import nothing_to_show, ways_of
 
     asked, folder = parse_column(column), _folder(to)
-    (run,), number = run_columns([asked], parse_scenarios([scenario]), timeout, None, offline)
+    variation, chosen = parse_variation(seed, form), parse_scenarios([scenario])
+    (run,), number = run_columns([asked], chosen, timeout, None, offline, variation=variation)
     seen, whole = ways_of(run), _explain(run)
     ways = [one for one in seen if way in (None, one.name)]
     if whole and seen and not ways:

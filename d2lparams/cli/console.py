@@ -13,12 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from d2lparams.columns import Column, UsageError
+from d2lparams.variation import FORMS
 
 if TYPE_CHECKING:
     from d2lparams.environments import Environment
     from d2lparams.reports.progress import Progress
     from d2lparams.results import Run
     from d2lparams.scenarios import Scenario
+    from d2lparams.variation import Variation
 
 output = Console()
 errors = Console(stderr=True)
@@ -36,6 +38,10 @@ Timeout = Annotated[
     float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="Limit of one scenario on one column.")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only what is on this machine.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Draw other numbers; 0 is as always.")]
+Form = Annotated[
+    str, typer.Option("--form", help=f"Other models and numbers: {', '.join(FORMS)}. Default: the book's.")
+]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Columns that run at once. Default: one a core.")
 ]
@@ -66,6 +72,7 @@ def run_columns(
     jobs: int | None,
     offline: bool,
     rebuild: bool = False,
+    variation: Variation | None = None,
 ) -> tuple[list[Run], int]:
     """The runs, and the number of the signal that ended them early, or 0. Progress is shown meanwhile."""
     from d2lparams.runner import Interrupted, run
@@ -81,6 +88,7 @@ def run_columns(
                 offline=offline,
                 rebuild=rebuild,
                 on_event=progress,
+                variation=variation,
                 heed=HEED,
             )
     except Interrupted as interrupted:

@@ -13,7 +13,7 @@ from itertools import groupby
 
 from d2lparams.comparison import Comparison, Row
 from d2lparams.reports.glance import glance
-from d2lparams.reports.marks import CLAIMS, DASH, VERDICTS, mark, subject
+from d2lparams.reports.marks import CLAIMS, DASH, VERDICTS, mark, subject, variations
 from d2lparams.reports.matrix import in_order, nothing, subject_of, telling
 from d2lparams.reports.values import plain, short
 from d2lparams.results import Failure, Outcome, Run, ScenarioResult
@@ -120,6 +120,7 @@ def _summary(comparison: Comparison) -> Iterator[str]:
     failed = sum(run.status != "ok" for run in comparison.columns)
     lines = [f"**{failed} of {len(comparison.columns)} columns failed** · " if failed else ""]
     lines[0] += " · ".join(said)
+    lines += map(words, variations(comparison.columns))
     if comparison.outcomes:
         outcomes = comparison.outcomes
         # Words alone: some of the symbols are digits.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.text import Text
 
 from d2lparams.comparison import Absence
 from d2lparams.reports.values import plain
-from d2lparams.results import Status
+from d2lparams.results import Run, Status
 
 VERDICTS = {
     "agree": ("✓", "green"),
@@ -85,6 +86,14 @@ def absence(reason: Absence) -> Text:
     if reason == "not-applicable":
         return Text(DASH, "dim")
     return Text(reason, STATUS_STYLES.get(reason, "bold red"))
+
+
+def variations(runs: Sequence[Run]) -> list[str]:
+    """Which numbers and models scenarios used, in a line for each way; nothing, where they were the usual."""
+    ways = {run.variation: [one.name for one in runs if one.variation == run.variation] for run in runs}
+    if len(ways) == 1:
+        return [f"scenarios used: {way}" for way in ways if str(way)]
+    return [f"scenarios of {', '.join(names)} used: {way}" for way, names in ways.items() if str(way)]
 
 
 def text(content: str, style: str = "") -> Text:

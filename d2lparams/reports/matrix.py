@@ -95,7 +95,8 @@ def details_view(
             lines += _flow([head, how, Text(telling(outcome, usual))], width)
             if outcome.script:
                 argument = arguments.get(run.name, run.name)
-                command = repro_command(argument, row.scenario, row.observation, width - INDENT)
+                asked = " ".join([row.scenario, *run.variation.options])
+                command = repro_command(argument, asked, row.observation, width - INDENT)
                 lines.append(Text(indent(command, " " * INDENT), "cyan"))
     return Group(*lines) if lines else None
 

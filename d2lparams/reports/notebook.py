@@ -15,7 +15,7 @@ from d2lparams.comparison import Comparison, Row, Verdict
 from d2lparams.models import MLP, ROLES
 from d2lparams.parameters import Parameter, count, listing, partition
 from d2lparams.reports.glance import Level, glance
-from d2lparams.reports.marks import CLAIMS, DASH, VERDICTS, mark
+from d2lparams.reports.marks import CLAIMS, DASH, VERDICTS, mark, variations
 from d2lparams.reports.matrix import in_order, telling
 from d2lparams.reports.perceptron import COLOURS, drawing
 from d2lparams.reports.values import plain, short
@@ -52,6 +52,7 @@ def comparison_html(comparison: Comparison) -> str:
         "comparison.html",
         comparison=comparison,
         summary=summary,
+        variations=variations(comparison.columns),
         glance=glance,
         cell=_cell,
         symbols=VERDICTS,

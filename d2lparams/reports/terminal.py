@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from d2lparams.comparison import Comparison, Row
-from d2lparams.reports.marks import STATUS_STYLES, VERDICTS, absence, text
+from d2lparams.reports.marks import STATUS_STYLES, VERDICTS, absence, text, variations
 from d2lparams.reports.matrix import details_view, matrix_view, outcome_counts, outcome_legend
 from d2lparams.reports.values import plain, short, wrap
 from d2lparams.results import Failure, Run, ScenarioResult, release
@@ -107,7 +107,8 @@ def summary(comparison: Comparison, width: int = 80) -> RenderableType:
         verdicts.append(f", {counts['unjudged']} had no reference to be held against", "yellow")
     verdicts.append(f"; traits: {counts['differ']} different, {counts['same']} the same")
     rule = Rule(Text("Summary", "bold"), align="left", style="dim")
-    lines: list[RenderableType] = [rule, columns, verdicts, *outcome_counts(comparison.outcomes)]
+    varied = [text(line) for line in variations(comparison.columns)]
+    lines: list[RenderableType] = [rule, columns, *varied, verdicts, *outcome_counts(comparison.outcomes)]
     lines += [Text(line, "dim") for line in _lines(_legend(comparison), width)]
     for row in comparison.disagreements:
         for column, problem in row.problems.items():

@@ -15,17 +15,15 @@ from typing import Any
 import numpy as np
 
 from d2lparams.interface import MLP, Array, Backend, Format, Parameter, Unsupported
-from d2lparams.scenarios.inputs import built, starting_values
+from d2lparams.scenarios.inputs import Values, built, formed, starting_values
 from d2lparams.scenarios.lifecycles import BY_MODULE, BY_PARAMETER
 from d2lparams.scenarios.registry import Observer, scenario
 from d2lparams.scenarios.sentences import sentence
 
 UNTIED = replace(BY_MODULE, tied=())
-# A tied model starts from those of its first layer, so that these are what every file holds of it.
-SAVED = starting_values(UNTIED)
 Entries = dict[str, Array]
 Change = Callable[[Entries], Entries]
-Look = Callable[[Sequence[Parameter]], tuple[str, dict[str, str]]]
+Look = Callable[[Sequence[Parameter], Values], tuple[str, dict[str, str]]]
 
 
 @scenario(section="6.6", title="Two values into one tied module")
@@ -98,6 +96,7 @@ def _observe(
     change: Change | None = None,
 ) -> None:
     """Each format: a file of one form of model, changed, is loaded into a model of another form."""
+    saved, loaded = formed(saved), formed(loaded)
     formats = backend.formats()
     if not formats:
         raise Unsupported("this backend lists no file format of its own")
@@ -128,22 +127,23 @@ def _load(
             uses = backend.parameters(form.load(target, file))
         except Exception as error:
             return "error", {"error": sentence(error)}
-        return look(uses)
+        # A tied model starts from its first layer's values, so that the untied one's are what every file holds.
+        return look(uses, starting_values(replace(spec, tied=())))
 
 
-def _who_won(uses: Sequence[Parameter]) -> tuple[str, dict[str, str]]:
+def _who_won(uses: Sequence[Parameter], written: Values) -> tuple[str, dict[str, str]]:
     """Which of two layers' values a tied weight holds."""
     weight = next(one.value for one in uses if (one.layer, one.role) == (1, "weight"))
     for layer, name in ((1, "first wins"), (2, "last wins")):
-        if np.array_equal(weight, SAVED[layer, "weight"]):
+        if np.array_equal(weight, written[layer, "weight"]):
             return name, {"the tied weight": f"holds layer {layer}'s"}
     return "keeps its own", {"the tied weight": "holds neither layer's"}
 
 
-def _what_was_filled(uses: Sequence[Parameter]) -> tuple[str, dict[str, str]]:
+def _what_was_filled(uses: Sequence[Parameter], written: Values) -> tuple[str, dict[str, str]]:
     """Which of two layers hold the values of one, and whether they are one storage now."""
     weights = {one.layer: one for one in uses if one.role == "weight" and one.layer in (1, 2)}
-    filled = [layer for layer, one in weights.items() if np.array_equal(one.value, SAVED[1, "weight"])]
+    filled = [layer for layer, one in weights.items() if np.array_equal(one.value, written[1, "weight"])]
     tied = weights[1].storage == weights[2].storage
     if len(filled) == 2:
         return ("both, tied" if tied else "both filled"), {"the two layers": "one storage" if tied else "apart"}
@@ -152,17 +152,17 @@ def _what_was_filled(uses: Sequence[Parameter]) -> tuple[str, dict[str, str]]:
     return "keeps its own", {"filled": "neither layer"}
 
 
-def _what_was_loaded(uses: Sequence[Parameter]) -> tuple[str, dict[str, str]]:
+def _what_was_loaded(uses: Sequence[Parameter], written: Values) -> tuple[str, dict[str, str]]:
     """What did not come out as it was saved, or that all did."""
     remarks = []
     for one in uses:
-        name, value, saved = f"layer {one.layer}'s {one.role}", one.value, SAVED[one.layer, one.role]
+        name, value, saved = f"layer {one.layer}'s {one.role}", one.value, written[one.layer, one.role]
         if value.shape != saved.shape:
             remarks.append(f"{name} is {value.shape} now")
         elif one.dtype != str(saved.dtype):
             remarks.append(f"{name} is {one.dtype} now")
         elif not np.array_equal(value, saved):
-            cast = np.allclose(value, saved / 3, rtol=1e-6)
+            cast = np.allclose(value, saved / 3, rtol=1e-6, atol=0)
             remarks.append(f"{name} is cast to {one.dtype}" if cast else f"{name} keeps its own values")
     return (
         ("silent", {"the model": "; ".join(remarks)})

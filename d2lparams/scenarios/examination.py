@@ -2,8 +2,8 @@
 
 Both start from the same values. Then the result's output, its training step and a write through one use of a
 shared parameter are held against the twin's, and the original against what it was. A twin's output and step are
-held against the reference by the scenario. Numbers are float32; two are the same when they are within 1e-5 of
-the largest magnitude: sums of at most 8 terms in four layers lose a few units in the last place.
+held against the reference by the scenario. Numbers are float32; two are the same when they are as close as two
+right answers are, see `tolerances`.
 
 The outcome is the first of these that applies:
 
@@ -19,15 +19,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from d2lparams.interface import MLP, Adam, Array, Backend, Lifecycle, Parameter, Unsupported, partition, unique
-from d2lparams.scenarios.inputs import batch, built
+from d2lparams.scenarios.inputs import Values, batch, built, starting_values
 from d2lparams.scenarios.sentences import first_sentence, sentence
+from d2lparams.scenarios.tolerances import Key, Look, State, output, output_bound, training_bounds
 
-RTOL = 1e-5
 # Adam, because it is not linear: two uses that are stepped apart, be it in one storage, do not end where one
 # does. An epsilon of the size of the gradients keeps it from turning their rounding into steps.
 STEP = Adam(learning_rate=0.125, beta1=0.875, beta2=0.75, epsilon=0.125)
@@ -61,6 +62,9 @@ class Twin:
         stepped: the values of every use after a training step.
         written: the values of every use after a write into each shared parameter, which follows the step.
         final: the output after both.
+        within: how far another output may be from `output`.
+        stepped_within: and, for every use, other values from those `stepped` or `written`.
+        final_within: and another output from `final`.
     """
 
     output: Array
@@ -70,13 +74,16 @@ class Twin:
     stepped: list[Array]
     written: list[Array]
     final: Array
+    within: float
+    stepped_within: list[float]
+    final_within: float
 
 
 def observe_twin(backend: Backend[Any], spec: MLP) -> Twin:
     """Let a twin take a step and a write."""
-    model = built(backend, spec)
+    model, values = built(backend, spec), starting_values(spec)
     x, y = batch(spec, rows=8)
-    output, counts = backend.forward(model, x), backend.counts(model)
+    given, counts = backend.forward(model, x), backend.counts(model)
     backend.trainer(model, STEP).step(x, y)
     uses = backend.parameters(model)
     places, stepped = partition(uses), [one.value for one in uses]
@@ -84,7 +91,34 @@ def observe_twin(backend: Backend[Any], spec: MLP) -> Twin:
         one = uses[place]
         backend.assign(model, one.layer, one.role, stepped[place][::-1].copy())
     written = [one.value for one in backend.parameters(model)]
-    return Twin(output, counts, places, _stored(uses), stepped, written, backend.forward(model, x))
+    final = backend.forward(model, x)
+    keys = [(one.layer, one.role) for one in uses]
+    shared = [keys[place] for place in range(len(keys)) if places.count(places[place]) > 1]
+
+    def after_the_writes(state: State) -> Array:
+        turned: Values = {key: state.values[key][::-1] for key in shared}
+        return output(spec, {**state.values, **turned}, x)
+
+    looks = {str(key): Look([1], partial(_values_at, key)) for key in keys}
+    bounds = training_bounds(spec, values, x, y, STEP, {**looks, "final": Look([1], after_the_writes)})
+    # What a write leaves is computed with roundings of its own.
+    final_within = bounds["final"] + output_bound(spec, dict(zip(keys, written)), x)
+    return Twin(
+        given,
+        counts,
+        places,
+        _stored(uses),
+        stepped,
+        written,
+        final,
+        within=output_bound(spec, values, x),
+        stepped_within=[bounds[str(key)] for key in keys],
+        final_within=final_within,
+    )
+
+
+def _values_at(key: Key, state: State) -> Array:
+    return state.values[key]
 
 
 def examine(backend: Backend[Any], lifecycle: Lifecycle[Any], spec: MLP, twin: Twin | None = None) -> Examined:
@@ -130,6 +164,14 @@ def examine(backend: Backend[Any], lifecycle: Lifecycle[Any], spec: MLP, twin: T
     return Examined(outcome, evidence)
 
 
+def apart(value: Array, other: Array) -> float:
+    """The largest distance; infinity for another shape, or where something is not finite."""
+    if value.shape != other.shape:
+        return np.inf
+    distance = float(np.max(np.abs(np.asarray(value, "float64") - other)))
+    return distance if np.isfinite(distance) else np.inf
+
+
 def off(value: Array, other: Array) -> float:
     """The largest distance, relative to the largest magnitude of the other; infinity for another shape."""
     if value.shape != other.shape:
@@ -142,13 +184,15 @@ def off(value: Array, other: Array) -> float:
 def _judge(backend: Backend[Any], result: Any, twin: Twin, spec: MLP, evidence: dict[str, str]) -> str:
     """Hold what came out against the twin; what is seen is added to the evidence."""
     x, _ = batch(spec, rows=8)
-    distance = off(backend.forward(result, x), twin.output)
-    evidence["output"] = "the same" if distance <= RTOL else f"off by {_brief(distance)} of the largest"
+    result_output = backend.forward(result, x)
+    same = apart(result_output, twin.output) <= twin.within
+    distance = off(result_output, twin.output)
+    evidence["output"] = "the same" if same else f"off by {_brief(distance)} of the largest"
     uses = backend.parameters(result)
     layers = 1 + max(one.layer for one in uses)
     if layers != spec.layers:
         evidence["layers"] = f"{layers} where there were {spec.layers}"
-    if distance > RTOL or len(uses) != len(twin.places):
+    if not same or len(uses) != len(twin.places):
         return "changed"
     places = partition(uses)
     evidence["storages"] = _against(len(set(places)), len(set(twin.places)))
@@ -175,7 +219,11 @@ def _step(backend: Backend[Any], result: Any, twin: Twin, spec: MLP, evidence: d
             backend.assign(result, one.layer, one.role, twin.stepped[place])
         return []
     uses = backend.parameters(result)
-    strayed = [place for place, one in enumerate(uses) if off(one.value, twin.stepped[place]) > RTOL]
+    strayed = [
+        place
+        for place, one in enumerate(uses)
+        if apart(one.value, twin.stepped[place]) > twin.stepped_within[place]
+    ]
     evidence["a training step"] = (
         f"moves {_name(uses[strayed[0]])} elsewhere than in the twin" if strayed else "that of the twin"
     )
@@ -192,10 +240,10 @@ def _write(backend: Backend[Any], result: Any, twin: Twin, x: Array, evidence: d
             backend.assign(result, one.layer, one.role, twin.written[place])
     uses = backend.parameters(result)
     for place in shared:
-        if off(uses[place].value, twin.written[place]) > RTOL:
+        if apart(uses[place].value, twin.written[place]) > twin.stepped_within[place]:
             evidence["a write"] = f"through another use does not show in {_name(uses[place])}"
             return False
-    shown = off(backend.forward(result, x), twin.final) <= RTOL
+    shown = apart(backend.forward(result, x), twin.final) <= twin.final_within
     evidence["a write"] = "shows in every use" if shown else "does not show in the output as in the twin's"
     return shown
 
@@ -209,7 +257,8 @@ def _damage(backend: Backend[Any], model: Any, kept: Sequence[Array], twin: Twin
                 return f"{_name(one)} has other values"
         if partition(uses) != twin.places:
             return "its own tie is broken"
-        return "" if off(backend.forward(model, x), twin.output) <= RTOL else "its output has changed"
+        same = apart(backend.forward(model, x), twin.output) <= twin.within
+        return "" if same else "its output has changed"
     except Exception as error:
         return f"cannot be read any more: {sentence(error)}"
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from d2lparams.interface import SGD, Adam, AdamW, Array
+from d2lparams.scenarios.tolerances import unit_roundoff
 
 NEITHER = "by none of the known formulas"
 
@@ -19,12 +20,16 @@ NEITHER = "by none of the known formulas"
 def follows(value: Array, formulas: Mapping[str, Array], start: Array, rtol: float = 1e-5) -> str:
     """The name of the formula whose value it is; two that cannot be told apart are both named.
 
-    The tolerance is relative to the largest change from the start, not to the value itself.
+    The tolerance is relative to the largest change from the start, not to the value itself. But where a change
+    is near the roundings of the value, it cannot be seen better than these: one of each step, two are allowed
+    for each of two steps.
     """
+    scale = float(np.max(np.abs(start), initial=0.0))
+    rounding = 4 * unit_roundoff(str(value.dtype)) * scale
     found = [
         name
         for name, expected in formulas.items()
-        if np.max(np.abs(value - expected)) <= rtol * np.max(np.abs(expected - start))
+        if np.max(np.abs(value - expected)) <= rtol * np.max(np.abs(expected - start)) + rounding
     ]
     return " or ".join(found) or NEITHER
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from d2lparams.interface import MLP, Backend
-from d2lparams.scenarios.inputs import batch, starting_values, values_of
+from d2lparams.scenarios.inputs import batch, formed, named, shapes_of, starting_values, values_of
 from d2lparams.scenarios.registry import Observer, scenario
 from d2lparams.scenarios.sentences import sentence
 
@@ -17,23 +17,22 @@ def lazy_shapes(backend: Backend[Any], observe: Observer) -> None:
     A placeholder without a shape, a shape with a hole, a list that is still empty, or no variables at all.
     Then a first batch of 4 inputs makes every shape known. Another one changes no value that was written since.
     """
-    spec = MLP(sizes=(4, 8, 1), lazy=True)
+    spec = formed(MLP(sizes=(4, 8, 1), lazy=True))
     model = backend.mlp(spec)
     observe.trait("listed before", backend.listings(model))
     observe.trait("reading parameters before", _what_happens(backend, model))
     x, _ = batch(spec, rows=2)
     ready = backend.initialize(model, x)
     observe.trait("a first batch", "completes the model in place" if ready is model else "gives a new model")
-    observe.invariant(
-        "shapes after", [one.shape for one in backend.parameters(ready)], expected=[(8, 4), (8,), (1, 8), (1,)]
-    )
+    shapes = [one.shape for one in backend.parameters(ready)]
+    observe.invariant("shapes after", shapes, expected=shapes_of(spec))
     values = starting_values(spec)
     for (layer, role), value in values.items():
         backend.assign(ready, layer, role, value)
     observe.invariant(
         "values after another first batch",
         values_of(backend, backend.initialize(ready, x + 1)),
-        expected={f"layer {layer} {role}": value for (layer, role), value in values.items()},
+        expected=named(values),
     )
 
 

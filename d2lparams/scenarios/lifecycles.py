@@ -8,16 +8,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from d2lparams.interface import MLP, SGD, Backend
-from d2lparams.scenarios.examination import IS_THE_ORIGINAL, RTOL, SHARES, SILENT, examine, observe_twin
-from d2lparams.scenarios.inputs import batch, built, values_of
+from d2lparams.interface import MLP, SGD, Array, Backend
+from d2lparams.scenarios.examination import IS_THE_ORIGINAL, SHARES, SILENT, examine, observe_twin
+from d2lparams.scenarios.inputs import batch, built, formed, named, starting_values, values_of
 from d2lparams.scenarios.registry import Observer, scenario
+from d2lparams.scenarios.tolerances import Look, State, output_bound, training_bounds
 from d2lparams.scenarios.tying import ACROSS_DEPTHS, THREE_USES, TIED, TWO_TIES
 
 BY_MODULE = replace(TIED, activation="tanh", dtype="float32")
 BY_PARAMETER = replace(BY_MODULE, by="parameter")
 # The ways whose names promise another model, with storages of its own.
 COPIES = ("deepcopy", "pickle", "save and load", "whole-model file", "copy values")
+RULE = SGD(0.125)
 
 
 @scenario(section="6.2.2", title="Life cycles of a layer tied by module")
@@ -71,12 +73,15 @@ def life_cycles_of_the_last_layer(backend: Backend[Any], observe: Observer) -> N
 
 def _live(backend: Backend[Any], observe: Observer, spec: MLP) -> None:
     """Every life cycle, each on a model of its own; before them a step of a model that lives none."""
+    spec = formed(spec)
+    values = starting_values(spec)
     with backend.fresh():
         model = built(backend, spec)
         x, y = batch(spec, rows=8)
-        observe.invariant("output, untouched", backend.forward(model, x), rtol=RTOL)
-        backend.trainer(model, SGD(0.125)).step(x, y)
-        observe.invariant("parameters after a step, untouched", values_of(backend, model), rtol=RTOL)
+        observe.invariant("output, untouched", backend.forward(model, x), atol=output_bound(spec, values, x))
+        backend.trainer(model, RULE).step(x, y)
+        within = training_bounds(spec, values, x, y, RULE, {"after": Look([1], _values)})["after"]
+        observe.invariant("parameters after a step, untouched", values_of(backend, model), atol=within)
         twin = observe_twin(backend, spec)
     together = []
     for lifecycle in backend.lifecycles():
@@ -87,3 +92,7 @@ def _live(backend: Backend[Any], observe: Observer, spec: MLP) -> None:
         if lifecycle.name in COPIES and seen.evidence.get("original") in (IS_THE_ORIGINAL, SHARES):
             together.append(lifecycle.name)
     observe.invariant("copies that do not stand apart", together, expected=[])
+
+
+def _values(state: State) -> dict[str, Array]:
+    return named(state.values)

@@ -73,7 +73,14 @@ class Observer:
         self._names: set[str] = set()
 
     def invariant(
-        self, name: str, value: Any, *, expected: Any = None, rtol: float = 0.0, form: Form = ""
+        self,
+        name: str,
+        value: Any,
+        *,
+        expected: Any = None,
+        rtol: float = 0.0,
+        atol: float | Mapping[str, float] = 0.0,
+        form: Form = "",
     ) -> None:
         """A value that every framework must agree on with the reference.
 
@@ -82,9 +89,12 @@ class Observer:
             value: a number, text, an array, or lists and dicts of these.
             expected: what it must be by definition, when that is known without the reference.
             rtol: how far it may be off, relative to the largest magnitude in the reference; 0: not at all.
+            atol: how far it may be off besides, in absolute terms; of a dict, for each of its entries. See
+                `d2lparams.scenarios.tolerances`.
             form: how it can be drawn, too, see `d2lparams.results.Observation`.
         """
-        self._take(Observation(name, "invariant", value, expected, rtol, form))
+        within = dict(atol) if isinstance(atol, Mapping) else atol
+        self._take(Observation(name, "invariant", value, expected, rtol, form, within))
 
     def trait(self, name: str, value: Any, *, form: Form = "") -> None:
         """A framework's own way: the difference between columns is the information."""

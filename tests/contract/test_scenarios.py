@@ -34,13 +34,18 @@ def numbers(value):
     return [], value
 
 
-def assert_agrees(actual, expected, rtol):
-    """Equal in all but the numbers; those as close as that, relative to the largest magnitude among them."""
+def assert_agrees(actual, expected, rtol, atol):
+    """Equal in all but the numbers; those as close as is allowed, relative to the largest, and absolutely."""
+    if isinstance(atol, dict):
+        assert list(actual) == list(expected) == list(atol)
+        for key, within in atol.items():
+            assert_agrees(actual[key], expected[key], rtol, within)
+        return
     (found, form), (judges, judged_form) = numbers(actual), numbers(expected)
     assert form == judged_form
     if judges:
         error = np.max(np.abs(np.subtract(found, judges)))
-        assert error <= rtol * np.max(np.abs(judges))
+        assert error <= rtol * np.max(np.abs(judges)) + atol
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -54,9 +59,9 @@ def test_a_scenario_ends_well_and_its_invariants_agree_with_the_reference(backen
     if judge.status == "ok":
         assert list(invariants(result)) == list(judged)
     for invariant in invariants(result).values():
-        assert_agrees(invariant.value, judged[invariant.name].value, invariant.rtol)
+        assert_agrees(invariant.value, judged[invariant.name].value, invariant.rtol, invariant.atol)
         if invariant.expected is not None:
-            assert_agrees(invariant.value, invariant.expected, invariant.rtol)
+            assert_agrees(invariant.value, invariant.expected, invariant.rtol, invariant.atol)
 
 
 # Those that take long do the same as others of their group, on further forms of models.
