@@ -8,6 +8,7 @@ from typing import Any
 from d2lparams.interface import MLP, Activation, Array, Backend, Gradient, Parameter
 from d2lparams.scenarios.inputs import batch, built, starting_values, values_of
 from d2lparams.scenarios.registry import Observer, scenario
+from d2lparams.scenarios.sentences import sentence
 
 # The network that the section opens with: 4 inputs, a hidden layer of 8, 1 output.
 BOOK = MLP(sizes=(4, 8, 1), dtype="float64")
@@ -44,6 +45,8 @@ def layer_access(backend: Backend[Any], observe: Observer) -> None:
     model, values = built(backend, BOOK), starting_values(BOOK)
     weight, bias = backend.parameter(model, 1, "weight"), backend.parameter(model, 1, "bias")
     observe.trait("access", [weight.access, bias.access])
+    where = [_leads_to(model, one) for one in (weight, bias)]
+    observe.invariant("what the access leads to", where, expected=["the parameter"] * 2)
     observe.trait("names and shapes", [f"{one.native_name} {one.native_shape}" for one in (weight, bias)])
     observe.invariant("weight", weight.value, expected=values[1, "weight"])
     observe.invariant("bias", bias.value, expected=values[1, "bias"])
@@ -98,6 +101,16 @@ def all_parameters_at_once(backend: Backend[Any], observe: Observer) -> None:
     observe.invariant("bytes in float64", sum(one.nbytes for one in parameters), expected=392)
     x, _ = batch(DEEP, rows=2)
     observe.invariant("output of twelve layers", backend.forward(built(backend, DEEP), x), rtol=1e-12)
+
+
+def _leads_to(model: Any, parameter: Parameter) -> str:
+    """What the expression that is shown gives, when it is run as it stands."""
+    names = {"net": model[0], "params": model[1]} if type(model) is tuple else {"net": model}
+    try:
+        found = eval(parameter.access, names)
+    except Exception as error:
+        return sentence(error)
+    return "the parameter" if found is parameter.native else f"another {_type_name(found)}"
 
 
 def _as_held(parameter: Parameter) -> Array:
