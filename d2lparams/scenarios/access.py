@@ -10,6 +10,7 @@ import numpy as np
 from d2lparams.interface import MLP, Activation, Array, Backend, Gradient, Parameter
 from d2lparams.scenarios.inputs import batch, built, formed, shapes_of, starting_values, values_in, values_of
 from d2lparams.scenarios.registry import Observer, scenario
+from d2lparams.scenarios.sentences import sentence
 from d2lparams.scenarios.tolerances import gradient_bounds, output_bound
 
 # The network that the section opens with: 4 inputs, a hidden layer of 8, 1 output.
@@ -51,6 +52,8 @@ def layer_access(backend: Backend[Any], observe: Observer) -> None:
     model, values = built(backend, spec), starting_values(spec)
     weight, bias = backend.parameter(model, 1, "weight"), backend.parameter(model, 1, "bias")
     observe.trait("access", [weight.access, bias.access])
+    where = [_leads_to(model, one) for one in (weight, bias)]
+    observe.invariant("what the access leads to", where, expected=["the parameter"] * 2)
     observe.trait("names and shapes", [f"{one.native_name} {one.native_shape}" for one in (weight, bias)])
     observe.invariant("weight", weight.value, expected=values[1, "weight"])
     observe.invariant("bias", bias.value, expected=values[1, "bias"])
@@ -109,6 +112,16 @@ def all_parameters_at_once(backend: Backend[Any], observe: Observer) -> None:
     x, _ = batch(deep, rows=2)
     output, within = backend.forward(built(backend, deep), x), output_bound(deep, starting_values(deep), x)
     observe.invariant("output of a deep model", output, atol=within)
+
+
+def _leads_to(model: Any, parameter: Parameter) -> str:
+    """What the expression that is shown gives, when it is run as it stands."""
+    names = {"net": model[0], "params": model[1]} if type(model) is tuple else {"net": model}
+    try:
+        found = eval(parameter.access, names)
+    except Exception as error:
+        return sentence(error)
+    return "the parameter" if found is parameter.native else f"another {_type_name(found)}"
 
 
 def _as_held(parameter: Parameter) -> Array:

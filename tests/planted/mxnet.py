@@ -38,7 +38,7 @@ class WritesFloat32(MXNetBackend):
     """
 
     def _assign(self, model: Any, parameter: Parameter, value: Array) -> None:
-        super()._assign(model, parameter, array_of(np.array(value)).astype(value.dtype))
+        super()._assign(model, parameter, array_of(np.array(value, dtype="float32")).astype(value.dtype))
 
 
 class AddedGradients(MXNetBackend):

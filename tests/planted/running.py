@@ -34,7 +34,7 @@ def run_beside(command: Callable[..., Any], backend: str, errors: Sequence[Plant
     asked = [text for name in sorted({one.scenario for one in errors}) for text in ("-s", name)]
     target = folder / "x.json"
     process = command(
-        *("compare", backend, *files, *asked, "-o", target),
+        *("compare", backend, *files, *asked, "-o", target, "--timeout", PATIENCE),
         environ={"D2LPARAMS_CACHE": str(folder / "cache")},
         seconds=PATIENCE,
     )

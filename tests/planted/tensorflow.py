@@ -281,6 +281,26 @@ class _Unflattened(TensorFlowCarrier):
         return replace(found, layers=tuple(replace(one, flattened=None) for one in found.layers))
 
 
+class TiesNotCarried(TensorFlowBackend):
+    """Each use of a layer is carried as if it had arrays of its own.
+
+    Flagged by: transfer-tied-mlp / ties from tensorflow
+    """
+
+    def carrier(self) -> Carrier[Any]:
+        return _Untied()
+
+
+class _Untied(TensorFlowCarrier):
+    def structure(self, model: Any, x: Array | None) -> Structure:
+        found = super().structure(model, x)
+        return replace(found, layers=tuple(_apart(one) for one in found.layers))
+
+
+def _apart(layer: NativeLayer) -> NativeLayer:
+    return replace(layer, arrays=tuple(replace(one, storage=(layer.path, one.storage)) for one in layer.arrays))
+
+
 class CarriedInHalfPrecision(TensorFlowBackend):
     """Values that are carried go through float16 before they are written.
 

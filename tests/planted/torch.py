@@ -172,6 +172,31 @@ class WriteReplacesTheParameter(TorchBackend):
         setattr(model.get_submodule(name), leaf, nn.Parameter(torch.tensor(value)))
 
 
+class AccessCountsDenseLayers(TorchBackend):
+    """The expression for a parameter counts dense layers, where a Sequential counts activations, too.
+
+    Flagged by: layer-access / what the access leads to
+    """
+
+    def _parameters(self, model: Any) -> Iterator[Parameter]:
+        for one in super()._parameters(model):
+            yield replace(one, access=f"net[{one.layer}].{one.role}")
+
+
+class MixedPrecision(TorchBackend):
+    """A float32 model computes its output in bfloat16, for autocast was left on.
+
+    Flagged by: life-cycles-by-module / output, untouched
+    """
+
+    def _forward(self, model: Any, x: Array) -> Array:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=x.dtype == np.float32), torch.no_grad():
+            return np.array(model(torch.from_numpy(x)).float().numpy()).astype(x.dtype)
+
+    def lifecycles(self) -> Sequence[Lifecycle[Any]]:
+        return ()
+
+
 class TransposedSquares(TorchBackend):
     """A square weight is transposed when it is written and when it is read, so that it reads as written.
 
