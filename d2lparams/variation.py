@@ -6,7 +6,8 @@ starting values, inputs and targets. A form makes another model of each:
     one        every width is 1
     wide       widths of 68 to 256
     deep       ten layers more, of widths 9 and 8 in turn, before the last one
-    large      starting values, inputs and targets are 8 times as large, and activations saturate
+    large      starting values, inputs and targets are 8 times as large, and activations saturate; a training of
+               many steps has a rate 8**3 times as small, for at the usual one it is chaotic
     tiny       starting values, inputs and targets are 2**20 times as small
     float32    float32 where the section's model is float64, with float32's tolerances
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from d2lparams.interface import MLP, SGD, Backend, unique
-from d2lparams.scenarios.inputs import batch, built, formed, shapes_of, starting_values, values_in
+from d2lparams.scenarios.inputs import batch, built, formed, shapes_of, starting_values, tempered, values_in
 from d2lparams.scenarios.registry import Observer, scenario
 from d2lparams.scenarios.tolerances import (
     Key,
@@ -62,11 +62,11 @@ def training_record(backend: Backend[Any], observe: Observer) -> None:
     parameter and of its gradient, and the shared weight's values and gradient; within what rounding does to
     such a training, see `tolerances`.
     """
-    values = starting_values(formed(TIED_TANH))
+    values, rule = starting_values(formed(TIED_TANH)), tempered(MOMENTUM)
     for name, spec in (("tied", formed(TIED_TANH)), ("untied", formed(UNTIED_TANH))):
         model = built(backend, spec, values)
         x, y = batch(spec, rows=32)
-        trainer = backend.trainer(model, MOMENTUM)
+        trainer = backend.trainer(model, rule)
         losses: list[float] = []
         norms: dict[str, list[float]] = {}
         gradient_norms: dict[str, list[float]] = {}
@@ -90,7 +90,7 @@ def training_record(backend: Backend[Any], observe: Observer) -> None:
             "weights": Look(steps, lambda state: state.values[1, "weight"]),
             "gradients": Look(steps, lambda state: state.gradients[1, "weight"]),
         }
-        within = training_bounds(spec, values, x, y, MOMENTUM, looks)
+        within = training_bounds(spec, values, x, y, rule, looks)
         observe.invariant(f"loss at each step, {name}", losses, atol=within["losses"])
         observe.invariant(f"norm of each parameter, {name}", norms, atol=within["norms"])
         observe.invariant(f"norm of each gradient, {name}", gradient_norms, atol=within["gradient norms"])
@@ -105,7 +105,7 @@ def what_sharing_saves(backend: Backend[Any], observe: Observer) -> None:
     A tied and an untied model start from the same values and take the same hundred steps of SGD with momentum,
     whose state is saved as well: one number for each value.
     """
-    tied, untied = formed(TIED_TANH), formed(UNTIED_TANH)
+    tied, untied, rule = formed(TIED_TANH), formed(UNTIED_TANH), tempered(MOMENTUM)
     values = starting_values(tied)
     x, y = batch(tied, rows=32)
     for name, spec in (("tied", tied), ("untied", untied)):
@@ -118,12 +118,12 @@ def what_sharing_saves(backend: Backend[Any], observe: Observer) -> None:
         counts = {how: count for how, count in backend.counts(model).items() if count > 2 * spec.layers}
         others = {how: count for how, count in counts.items() if count != expected}
         observe.invariant(f"own counts that give another number of values, {name}", others, expected={})
-        trainer = backend.trainer(model, MOMENTUM)
+        trainer = backend.trainer(model, rule)
         losses = [trainer.step(x, y) for _ in range(101)]
         kept = sum(int(np.prod(shape)) for shape in trainer.slots().values())
         observe.invariant(f"numbers that momentum keeps, {name}", kept, expected=expected)
         looks = {"end": Look([100], lambda state: state.loss)}
-        within = training_bounds(spec, values, x, y, MOMENTUM, looks)
+        within = training_bounds(spec, values, x, y, rule, looks)
         observe.invariant(f"loss at the start, {name}", losses[0], atol=loss_bound(spec, values, x, y))
         observe.invariant(f"loss after 100 steps, {name}", losses[-1], atol=within["end"])
 

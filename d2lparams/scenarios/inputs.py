@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from d2lparams.interface import MLP, Array, Backend, Role
+from d2lparams.interface import MLP, SGD, Array, Backend, Role
 from d2lparams.variation import Variation
 
 Values = dict[tuple[int, Role], Array]
@@ -66,6 +66,16 @@ def formed(spec: MLP) -> MLP:
 def scaled() -> float:
     """What all that is drawn for a model is multiplied with: a power of two."""
     return _SCALES.get(_VARIATION.get().form, 1.0)
+
+
+def tempered(rule: SGD) -> SGD:
+    """The rule with a rate that suits values of this size: they grow a layer's gradients by their third power.
+
+    At the usual rate a training of large values is chaotic: two right answers part within some ten steps, so
+    that there is nothing to hold them to. At one 8**3 times as small roundings grow no more than usually.
+    """
+    scale = scaled()
+    return replace(rule, learning_rate=rule.learning_rate / scale**3) if scale > 1 else rule
 
 
 def random(seed: int) -> np.random.RandomState:

@@ -15,7 +15,7 @@ import numpy as np
 
 from d2lparams.interface import SGD, Adam, Array, Backend, Trainer, unique
 from d2lparams.scenarios.formulas import first_step, follows
-from d2lparams.scenarios.inputs import batch, built, formed, named, starting_values, values_of
+from d2lparams.scenarios.inputs import batch, built, formed, named, starting_values, tempered, values_of
 from d2lparams.scenarios.registry import Observer, scenario
 from d2lparams.scenarios.tolerances import Key, Look, State, loss_bound, training_bounds
 from d2lparams.scenarios.tying import TIED, UNTIED
@@ -40,7 +40,7 @@ def train_step(backend: Backend[Any], observe: Observer) -> None:
     trainer or a compiled step has kept from before must not be what is used.
     """
     spec = formed(TIED_TANH)
-    model, values = built(backend, spec), starting_values(spec)
+    model, values, rule = built(backend, spec), starting_values(spec), tempered(MOMENTUM)
     x, y = batch(spec, rows=32)
     looks = {
         "after 1": Look([1], _values),
@@ -51,10 +51,9 @@ def train_step(backend: Backend[Any], observe: Observer) -> None:
     }
     first: Key = (0, "weight")
     other = x[::-2].copy(), y[::-2].copy()
-    within = training_bounds(
-        spec, values, x, y, MOMENTUM, looks, writes={100: {first: values[first]}}, batches={101: other}
-    )
-    trainer = backend.trainer(model, MOMENTUM)
+    changes: dict[str, Any] = {"writes": {100: {first: values[first]}}, "batches": {101: other}}
+    within = training_bounds(spec, values, x, y, rule, looks, **changes)
+    trainer = backend.trainer(model, rule)
     losses = [trainer.step(x, y)]
     observe.invariant("loss before the first step", losses[0], atol=loss_bound(spec, values, x, y))
     after = values_of(backend, model)
@@ -84,7 +83,7 @@ def training_curves(backend: Backend[Any], observe: Observer) -> None:
     batch. Norms are over what is stored: the values and the gradient of the shared layer count once, and its
     gradient is the sum of its uses'. Within what rounding does to such a training, see `tolerances`.
     """
-    tied, untied = formed(TIED_TANH), formed(UNTIED_TANH)
+    tied, untied, rule = formed(TIED_TANH), formed(UNTIED_TANH), tempered(MOMENTUM)
     x, y = batch(tied, rows=32)
     curves: dict[str, dict[str, list[float]]] = {"loss": {}, "parameter norm": {}, "gradient norm": {}}
     within: dict[str, dict[str, float]] = {name: {} for name in curves}
@@ -98,9 +97,9 @@ def training_curves(backend: Backend[Any], observe: Observer) -> None:
             "parameter norm": Look(steps, partial(_norm_of, stored, "values")),
             "gradient norm": Look(steps, partial(_norm_of, stored, "gradients")),
         }
-        for curve, bound in training_bounds(spec, values, x, y, MOMENTUM, looks).items():
+        for curve, bound in training_bounds(spec, values, x, y, rule, looks).items():
             within[curve][name] = bound
-        trainer = backend.trainer(model, MOMENTUM)
+        trainer = backend.trainer(model, rule)
         seen = [_before_and_step(backend, model, trainer, x, y) for _ in range(STEPS)]
         for line, numbers in zip(curves.values(), zip(*seen)):
             line[name] = list(numbers)
