@@ -15,22 +15,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from d2lparams.interface import (
-    MLP,
-    SGD,
-    Adam,
-    AdamW,
-    Backend,
-    Parameter,
-    ParameterSet,
-    Trainer,
-    Unsupported,
-)
-
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from d2lparams.comparison import Comparison
+    from d2lparams.interface import (
+        MLP,
+        SGD,
+        Adam,
+        AdamW,
+        Backend,
+        Parameter,
+        ParameterSet,
+        Trainer,
+        Unsupported,
+    )
     from d2lparams.runner import Event
 
 __all__ = [
@@ -118,6 +117,15 @@ def backend(name: str) -> Backend[Any]:
     adapter = parse_column(name).adapter
     made: Backend[Any] = getattr(import_module(f"backends.{adapter.name}"), adapter.class_name)()
     return made
+
+
+def __getattr__(name: str) -> Any:
+    """What a backend's interface has, imported when it is asked for: it brings NumPy along."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from d2lparams import interface
+
+    return getattr(interface, name)
 
 
 def load_ipython_extension(shell: Any) -> None:

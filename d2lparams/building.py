@@ -15,17 +15,20 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from uv import find_uv_bin
 
+from d2lparams import leash
 from d2lparams.columns import Adapter
 from d2lparams.registries import names_a_registry, registry_flags, registry_settings
 from d2lparams.results import Failure
 
 MARKER = "d2lparams.json"
+CHUNK = 2**16
 TICK = 0.1  # seconds between two looks at what a build printed
 
 
@@ -63,7 +66,7 @@ class Build:
         self.scratch, self.log = beside(self.path, ".building"), beside(self.path, ".log")
         self.offline, self.progress, self.cancelled = offline, progress, cancelled
         self.advice = _OFFLINE if offline else ""
-        self.environ = _environ()
+        self.environ = {**_environ(), leash.MARK: str(self.scratch)}
 
     def run(self) -> None:
         """Build beside the place, then take the place.
@@ -72,6 +75,7 @@ class Build:
             InstallFailed: when a step fails.
             Cancelled: when the caller asked to stop.
         """
+        leash.end_marked(str(self.scratch))  # of a build that was killed: it would go on writing there
         remove(self.scratch)
         (self.path.parent / "uv.toml").touch()
         self.log.write_text("", encoding="utf-8")
@@ -83,6 +87,13 @@ class Build:
             self._publish()
         finally:
             shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def whole(self, python: Path) -> bool:
+        """Whether the framework can still be imported by the interpreter of the environment that is there."""
+        if not self.adapter.modules:
+            return True
+        code, _ = self._follow(self._importing(python), self.environ)
+        return code <= 0  # a signal, when memory runs out say, tells nothing of what is installed
 
     def _create(self) -> None:
         wanted = self.adapter.requires_python
@@ -127,11 +138,14 @@ class Build:
         if not modules:
             return
         self.progress(f"importing {modules}")
-        # -I: neither the caller's folder nor PYTHON* variables may lend it a module that it lacks.
         self._run(
-            [str(self._python), "-I", "-c", f"import {modules}"],
+            self._importing(self._python),
             problem=f"{modules} was installed but cannot be imported",
         )
+
+    def _importing(self, python: Path) -> list[str]:
+        # -I: neither the caller's folder nor PYTHON* variables may lend it a module that it lacks.
+        return [str(python), "-I", "-c", f"import {', '.join(self.adapter.modules)}"]
 
     def _mark(self) -> None:
         facts = json.dumps([str(self.scratch / MARKER), self.adapter.distributions])
@@ -169,25 +183,30 @@ class Build:
         """Run a command that has to succeed; when it does not, `problem` says what that means."""
         code, lines = self._follow(command, self.environ)
         if code != 0:
-            tail = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
             message = f"{problem}: {_reason(code, lines)}{advice}"
-            raise InstallFailed(Failure(message, "\n".join(tail), shlex.join(command)), self.log)
+            raise InstallFailed(Failure(message, self._tail(), shlex.join(command)), self.log)
+
+    def _tail(self) -> str:
+        """The last lines of the log."""
+        with self.log.open("rb") as log:
+            log.seek(max(log.seek(0, os.SEEK_END) - CHUNK, 0))
+            return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-20:])
 
     def _follow(self, command: list[str], environ: dict[str, str]) -> tuple[int, list[str]]:
-        """Run a command to its end; its exit status, and the lines it printed, each passed on as it came.
+        """Run a command to its end; its exit status, and its last lines, each passed on as it came.
 
         It prints into the log and the log is read from there. So nothing is lost when this process is killed,
         and what it may leave running in the background holds no pipe that would be waited for.
         """
-        lines: list[str] = []
+        lines: deque[str] = deque(maxlen=1000)  # a framework may print without an end when it is imported
         with self.log.open("ab") as log, self.log.open(encoding="utf-8", errors="replace") as printed:
             log.write(f"$ {shlex.join(command)}\n".encode())
             log.flush()
             printed.seek(0, os.SEEK_END)
             process = subprocess.Popen(
-                command,
+                [sys.executable, "-I", "-S", leash.__file__, *command],
                 env=environ,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # it closes with us, and all that is started here ends with it
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a group of its own, so that what it starts can be stopped with it
@@ -199,19 +218,32 @@ class Build:
                         raise Cancelled("building the environment was cancelled")
                     # Before reading: what an ended process has written is all there will be.
                     ended = process.poll() is not None
-                    *news, rest = (rest + printed.read() + "\n" * ended).split("\n")
-                    for line in filter(None, map(str.strip, news)):
-                        lines.append(line)
-                        if _NEWS.match(line):
-                            # After this one uv is silent for the longest step of all.
-                            self.progress(f"{line}, compiling them" if line.startswith("Installed") else line)
-                return process.wait(), lines
+                    while not self.cancelled.is_set():
+                        chunk = printed.read(CHUNK)
+                        last = ended and not chunk
+                        *news, rest = (rest + chunk + "\n" * last).split("\n")
+                        rest = rest[-CHUNK:]
+                        for line in filter(None, map(str.strip, news)):
+                            lines.append(line)
+                            self._pass_on(line)
+                        if not chunk:
+                            break
+                return process.wait(), list(lines)
             finally:
                 # Done, cancelled, Ctrl-C, a full disk: nothing stays behind. EPERM is how macOS says that only
                 # dead processes are left in the group.
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+                leash.end_marked(str(self.scratch))
+                if process.stdin is not None:
+                    process.stdin.close()
+
+    def _pass_on(self, line: str) -> None:
+        """Tell what uv says while one waits."""
+        if _NEWS.match(line):
+            # After this one uv is silent for the longest step of all.
+            self.progress(f"{line}, compiling them" if line.startswith("Installed") else line)
 
 
 _WRITE_MARKER = """\
@@ -254,11 +286,13 @@ def beside(path: Path, ending: str) -> Path:
 
 
 def _reason(code: int, lines: Sequence[str]) -> str:
-    """Why a command failed: uv's error and its first cause, or else the last thing that was said."""
+    """Why a command failed: uv's error, its first and its last cause, or else the last thing that was said."""
     if code < 0:
         return f"it was ended by signal {-code} ({signal.strsignal(-code)})"
     errors = [_ERROR.sub("", line).rstrip(":.") for line in lines if _ERROR.match(line)]
-    said = errors[:2] or lines[-1:] or [f"it ended with exit status {code} and said nothing"]
+    said = (
+        [*errors[:2], *errors[2:][-1:]] or lines[-1:] or [f"it ended with exit status {code} and said nothing"]
+    )
     return ": ".join(said)
 
 

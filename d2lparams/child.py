@@ -1,7 +1,8 @@
 """A process of ours as its parent sees it: a group to kill, a pipe that holds it, a pipe on which it reports.
 
 It reports in lines, each an event. Its stdin is a pipe of ours that closes when we are gone, see
-`errand.end_with_parent`. However it ends, no process of its group stays behind.
+`errand.end_with_parent`. However it ends, no process of its group stays behind, and none that it started and
+that left the group, see `leash`.
 
 POSIX only: process groups, and pipes in `selectors`.
 """
@@ -24,6 +25,7 @@ from typing import IO, Self
 
 from d2lparams import bootstrap
 from d2lparams.events import EVENT_LIMIT
+from d2lparams.leash import MARK, end_marked
 
 TICK = 0.1
 """Seconds between two looks at whether the process lives and the user has not interrupted."""
@@ -76,7 +78,7 @@ class Child:
         self._scratch = tempfile.TemporaryDirectory(prefix="d2lparams-", ignore_cleanup_errors=True)
         self._process = subprocess.Popen(
             arguments,
-            env={**environ, **os.environ, "TMPDIR": self._scratch.name},
+            env={**environ, **os.environ, "TMPDIR": self._scratch.name, MARK: self._scratch.name},
             stdin=subprocess.PIPE,  # it closes with us, and the process ends with it
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -100,6 +102,8 @@ class Child:
     def close(self) -> None:
         """End it, and give back what it had."""
         self.kill()
+        end_marked(self._scratch.name)
+        self.tend()
         self._selector.close()
         self._scratch.cleanup()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
@@ -125,6 +129,7 @@ class Child:
             Crashed: when the process ends first, or writes more than an event may have.
         """
         while not self._lines:
+            self.tend()
             if stop.is_set():
                 raise Stopped
             # The end of the pipe says nothing: a child of the process may hold it open, and what runs in it may
@@ -140,6 +145,9 @@ class Child:
             if not self._read(0.0 if ended or late else TICK) and ended:
                 raise Crashed(self._end())
         return self._lines.popleft()
+
+    def tend(self) -> None:
+        """Look after what grows while it is waited for; called at least once in a `TICK`."""
 
     def kill(self) -> None:
         """End the process and everything that it started and that stayed in its group."""

@@ -91,7 +91,10 @@ class Column:
         if self.adapter in adapters().values():
             return self.name
         path = self.adapter.path
-        return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+        try:
+            return str(path.relative_to(Path.cwd()))
+        except (OSError, ValueError):  # it is not below the current folder, or that is gone
+            return str(path)
 
 
 def read_adapter(path: Path) -> Adapter:

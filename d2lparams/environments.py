@@ -14,8 +14,9 @@ Everything lies under one folder, the user's cache or `$D2LPARAMS_CACHE`:
 
 The marker makes an entry valid; without it, or without its interpreter, there is no environment. The new
 interpreter writes it, as the last thing before the folder gets its name and after it imported the framework, so
-an environment that is found is one that worked. A failed rebuild leaves the old one standing. The key is a hash
-of all that decides what would be installed: where one of these changes, another environment is meant.
+an environment that is found is one that worked. One that was harmed since is found out when a worker cannot be
+started in it, see `mend`. A failed rebuild leaves the old one standing. The key is a hash of all that decides
+what would be installed: where one of these changes, another environment is meant.
 
 This module decides whether to build; `building` does it. No framework is imported here.
 """
@@ -50,6 +51,7 @@ __all__ = [
     "ensure",
     "find",
     "location",
+    "mend",
 ]
 
 SCHEMA = 1  # of what stands above; a change makes every older environment another one
@@ -137,6 +139,44 @@ def ensure(
             if rebuild or not find(column):
                 build.run()
             return _read(column, build.path)
+    except OSError as error:
+        message = f"the environment of {column.name} cannot be built in {build.path.parent}: {error}"
+        raise InstallFailed(Failure(message), build.log) from error
+
+
+def mend(
+    column: Column,
+    environment: Environment,
+    *,
+    offline: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+    cancelled: threading.Event | None = None,
+) -> bool:
+    """Build an environment anew when its framework cannot be imported any more: files of it are gone, say.
+
+    Args:
+        column: whose environment.
+        environment: as it was found.
+        offline: as for `ensure`.
+        progress: as for `ensure`.
+        cancelled: as for `ensure`.
+
+    Returns:
+        False when it is whole, so that there was nothing to mend.
+
+    Raises:
+        InstallFailed: when it cannot be built.
+        Cancelled: when `cancelled` was set.
+    """
+    cancelled = cancelled or threading.Event()
+    build = Build(column.adapter, environment.path, offline=offline, progress=progress, cancelled=cancelled)
+    try:
+        with _locked(build.path, build.progress, build.cancelled):
+            if build.whole(environment.python):
+                return False
+            progress("its framework cannot be imported any more; building it anew")
+            build.run()
+            return True
     except OSError as error:
         message = f"the environment of {column.name} cannot be built in {build.path.parent}: {error}"
         raise InstallFailed(Failure(message), build.log) from error

@@ -22,6 +22,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from d2lparams.leash import guard
+
 
 def main(arguments: Sequence[str]) -> NoReturn:
     """Run the function that is asked for, answer, and leave."""
@@ -71,6 +73,7 @@ def end_with_parent(hear: Callable[[bytes], object] = lambda line: None) -> None
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
     os.close(empty)
+    guard(lifeline)
 
     def watch() -> None:
         with os.fdopen(lifeline, "rb") as lines:

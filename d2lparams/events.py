@@ -20,8 +20,15 @@ EVENT_LIMIT = 64 * 2**20
 class Events:
     """The way to the parent."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._stream = open(descriptor, "wb")  # noqa: SIM115  (a descriptor, kept to the end)
+    def __init__(self, descriptor: int, log: int) -> None:
+        """Take two descriptors and keep them to the end.
+
+        Args:
+            descriptor: where events go.
+            log: where goes what is printed.
+        """
+        self._stream = open(descriptor, "wb")  # noqa: SIM115  (kept to the end)
+        self._log = log
 
     def send(self, event: str, **fields: Any) -> None:
         """Write one event and see it off.
@@ -37,11 +44,22 @@ class Events:
         self._stream.write(line)
         self._stream.flush()
 
+    def point_to_log(self) -> None:
+        """Have standard output and standard error go to the log, whatever has become of them."""
+        for name, descriptor in (("stdout", 1), ("stderr", 2)):
+            os.dup2(self._log, descriptor)
+            if getattr(getattr(sys, name), "closed", True):
+                # A line at a time: a crash must not take the last ones along.
+                stream = open(  # noqa: SIM115
+                    descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+                )
+                setattr(sys, name, stream)
+
 
 def take_stdout() -> Events:
     """Keep stdout for events, where no child of ours inherits it; what is printed goes where errors go."""
-    events = Events(os.dup(1))
-    os.dup2(2, 1)
+    events = Events(os.dup(1), os.dup(2))
+    events.point_to_log()
     # A crash must not take the last lines along.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # both are TextIOWrapper at the start

@@ -36,6 +36,8 @@ def remember(columns: Sequence[Column], runs: Sequence[Run]) -> None:
     with suppress(OSError):
         partial.write_text(json.dumps(known), encoding="utf-8")
         partial.replace(_file())
+    with suppress(OSError):
+        partial.unlink(missing_ok=True)
 
 
 def _key(column: Column) -> str:

@@ -6,6 +6,7 @@ as an event or as one of the exceptions of `child`, and when the `with` block en
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -19,6 +20,7 @@ import msgspec
 
 from d2lparams.child import TICK, Child, Crashed, Stopped, TimedOut, interpreter
 from d2lparams.columns import BACKENDS, Column
+from d2lparams.events import EVENT_LIMIT
 from d2lparams.results import Code, Failure, Observation
 from d2lparams.variation import Variation
 from d2lparams.worker import SHOW_STACKS
@@ -40,6 +42,15 @@ __all__ = [
     "Worker",
     "command",
 ]
+
+LOG_LIMIT, LOG_KEPT = 16 * 2**20, 2**20
+"""Bytes that a worker may print; of what prints more, so many of the beginning and of the end are kept."""
+
+SCENARIO_LIMIT = 2 * EVENT_LIMIT
+"""Bytes of all that a scenario may report: more than any has reason to say, and less than a parent can hold."""
+
+MOST_OBSERVATIONS = 5000
+"""So many a scenario may make: more than anybody reads."""
 
 _TAIL_LINES, _TAIL_BYTES = 40, 16 * 2**10
 
@@ -163,6 +174,8 @@ class Worker(Child):
         """
         self._log = log
         self._log_start = log.stat().st_size if log.exists() else 0
+        self._left_out, self._note = 0, b""  # of the log: bytes, and the line that says so
+        self._reported = self._observations = 0  # of one scenario
         shares = {"OMP_NUM_THREADS": str(threads)} if threads else {}
         with log.open("ab") as output:
             super().__init__(arguments, {**shares, **(environ or {})}, output)
@@ -180,11 +193,39 @@ class Worker(Child):
             Crashed: when the process ends first, or writes what is no event.
         """
         line = self.receive_line(deadline, stop)
+        self._reported += len(line)
+        if self._reported > SCENARIO_LIMIT:
+            raise Crashed(f"the worker reported more than {SCENARIO_LIMIT >> 20} MiB in one scenario")
         try:
             message: AnyMessage = _DECODER.decode(line)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise Crashed(f"the worker wrote what is no event ({error}): {line[:80]!r}") from None
+        if isinstance(message, Started):
+            self._reported = self._observations = 0
+        elif isinstance(message, Observed):
+            self._observations += 1
+            if self._observations > MOST_OBSERVATIONS:
+                raise Crashed(f"the worker reported over {MOST_OBSERVATIONS:,} observations in one scenario")
         return message
+
+    def tend(self) -> None:
+        """Keep the log within bounds: what is printed without an end must not fill the disk."""
+        with contextlib.suppress(OSError):  # a log that somebody removed has no need of it
+            size = self._log.stat().st_size
+            if size - self._log_start > LOG_LIMIT:
+                self._shorten_log(size)
+
+    def _shorten_log(self, size: int) -> None:
+        first, last = self._log_start + LOG_KEPT, size - LOG_KEPT
+        with self._log.open("rb") as log:
+            log.seek(last)
+            tail = log.read(LOG_KEPT)
+        self._left_out += last - first - len(self._note)
+        self._note = f"\n[... {self._left_out:,} bytes are left out here ...]\n".encode()
+        # The worker appends, and so do we: what it prints meanwhile comes in between and is not written over.
+        os.truncate(self._log, first)
+        with self._log.open("ab") as log:
+            log.write(self._note + tail)
 
     def log_tail(self, heading: str = "") -> str:
         """The last lines that this worker has printed; only those below a heading, when that is among them."""

@@ -22,6 +22,9 @@ SCHEMA_VERSION: Literal[1] = 1
 # How numbers that JSON has no word for are written.
 NON_FINITE = ("NaN", "Infinity", "-Infinity")
 
+DEEPEST = 100
+"""So many levels a value may have: more than anybody reads, and less than what breaks who walks through it."""
+
 Kind = Literal["invariant", "trait", "outcome", "drawing"]
 Form = Literal["", "matrices", "curves", "histograms", "ties"]
 Status = Literal["ok", "unsupported", "failed", "timeout", "crashed", "install-failed", "not-run"]
@@ -209,16 +212,23 @@ def jsonable(value: Any) -> Any:
 
     Raises:
         TypeError: for an object that has no such form, naming its type.
+        ValueError: for one that is nested deeper than `DEEPEST`.
     """
+    return _jsonable(value, DEEPEST)
+
+
+def _jsonable(value: Any, levels: int) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
-        return jsonable(value.tolist())
+        return _jsonable(value.tolist(), levels)
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
         words = {math.inf: "Infinity", -math.inf: "-Infinity"}
         return value if math.isfinite(value) else words.get(value, "NaN")
+    if not levels:
+        raise ValueError(f"an observation cannot be nested deeper than {DEEPEST} levels")
     if isinstance(value, (list, tuple)):
-        return [jsonable(item) for item in value]
+        return [_jsonable(item, levels - 1) for item in value]
     if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
+        return {str(key): _jsonable(item, levels - 1) for key, item in value.items()}
     raise TypeError(f"an observation cannot hold a {type(value).__qualname__}; give numbers, text or arrays")

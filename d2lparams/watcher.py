@@ -98,6 +98,14 @@ def run_column(
     return watched.run(offline, rebuild, task or Task())
 
 
+class _NotStarted(Exception):
+    """A worker ended before it was ready: how that is entered."""
+
+    def __init__(self, status: Status, error: Failure, reason: str) -> None:
+        super().__init__(error.message)
+        self.status, self.error, self.reason = status, error, reason
+
+
 class _Column:
     """One column on its way from environment to Run."""
 
@@ -133,13 +141,15 @@ class _Column:
             result.versions, result.python = environment.versions, environment.python_version
             result.log = str(self._log)
             began = time.monotonic()
+            mended = False
             while self._pending:
-                self._tell("starting")
-                names = [cell.name for cell in self._pending]
-                arguments = command(environment.python, self._column, names, task)
-                environ = environment.variables(self._column.adapter)
-                with Worker(arguments, self._log, self._threads, environ) as worker:
-                    self._work(worker)
+                try:
+                    self._follow(environment, task)
+                except _NotStarted as mishap:
+                    # Its framework could be imported once. Where it no longer can, the environment was harmed.
+                    if mended or mishap.status == "timeout" or not self._mend(environment, offline):
+                        self._give_up(mishap.status, mishap.error, mishap.reason)
+                    mended = True
         except environments.InstallFailed as error:
             result.log = str(error.log)
             self._give_up("install-failed", error.failure, "the environment could not be built")
@@ -151,6 +161,24 @@ class _Column:
         self._conclude()
         result.seconds = time.monotonic() - began
         return result
+
+    def _mend(self, environment: environments.Environment, offline: bool) -> bool:
+        return environments.mend(
+            self._column, environment, offline=offline, progress=self._tell, cancelled=self._stop
+        )
+
+    def _follow(self, environment: environments.Environment, task: Task) -> None:
+        """Start a worker for what has not run yet, and follow it to its end."""
+        self._tell("starting")
+        names = [cell.name for cell in self._pending]
+        arguments = command(environment.python, self._column, names, task)
+        environ = environment.variables(self._column.adapter)
+        try:
+            worker = Worker(arguments, self._log, self._threads, environ)
+        except OSError as error:
+            raise _NotStarted("failed", failure(error), "the worker could not be started") from error
+        with worker:
+            self._work(worker)
 
     def _work(self, worker: Worker) -> None:
         """Follow one worker. It takes at least one scenario off the list, so that there is an end to them."""
@@ -175,7 +203,7 @@ class _Column:
                 self._result.platform = message.platform
                 self._ready, self._turn = True, time.monotonic()
             case Failed() if not self._ready:
-                self._give_up("failed", message.error, "the backend could not be imported")
+                raise _NotStarted("failed", message.error, "the backend could not be imported")
             case Started(scenario=cell.name) if self._ready:
                 self._turn = time.monotonic()
                 self._tell(cell.name)
@@ -195,8 +223,7 @@ class _Column:
         """Enter that a worker did not report an end: of the scenario whose turn it was, or of its own start."""
         if not self._ready:
             error = Failure(f"{message}; it was still importing the backend", worker.log_tail())
-            self._give_up(status, error, "the worker could not be started")
-            return
+            raise _NotStarted(status, error, "the worker could not be started")
         cell = self._pending.pop(0)
         cell.status, cell.error = status, Failure(message, worker.log_tail(heading(cell.name)))
         cell.seconds = time.monotonic() - self._turn

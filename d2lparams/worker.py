@@ -29,10 +29,11 @@ import os
 import platform
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from time import perf_counter  # bound before an adapter can put another clock in its place
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -85,7 +86,7 @@ def execute(
             on_call(asked, name, code)
         result.called[asked] = name
 
-    began = time.perf_counter()
+    began = perf_counter()
     try:
         with backend.fresh(), recorded(backend, called), varied(variation or Variation()):
             scenario.function(backend, Observer(take, **place))
@@ -93,7 +94,7 @@ def execute(
         result.status, result.error = "unsupported", Failure(str(reason))
     except catch as error:
         result.status, result.error = "failed", failure(error)
-    result.seconds = time.perf_counter() - began
+    result.seconds = perf_counter() - began
     return result
 
 
@@ -124,7 +125,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     events = take_stdout()
     end_with_parent()
     faulthandler.register(SHOW_STACKS, all_threads=True)
-    began = time.perf_counter()
+    began = perf_counter()
     try:
         backend = _backend(order.adapter, order.backend)
         known = _scenarios(order.file)
@@ -133,7 +134,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         events.send("failed", error=vars(failure(error)))
         _leave(1)
     versions = _versions(order.distribution)
-    seconds = time.perf_counter() - began
+    seconds = perf_counter() - began
     events.send(
         "ready",
         versions=versions,
@@ -156,7 +157,9 @@ def main(arguments: Sequence[str]) -> NoReturn:
 
 def _report(scenario: Scenario, backend: Backend[Any], events: Events, place: Mapping[str, Any]) -> None:
     name = scenario.name
-    os.write(2, heading(name).encode())
+    events.point_to_log()
+    with suppress(OSError):  # a disk that is full costs the log, and not the scenario
+        os.write(2, heading(name).encode())
     events.send("started", scenario=name)
 
     def called(asked: str, function: str, code: dict[str, Code]) -> None:

@@ -58,6 +58,7 @@ INSIDE = [
     "d2lparams.errand",
     "d2lparams.events",
     "d2lparams.failures",
+    "d2lparams.leash",
     *modules("d2lparams/scenarios"),
 ]
 # One way through, no going back: what a room never loads.

@@ -10,6 +10,7 @@ Modules are imported by the commands that need them, so that `--help` and a usag
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -17,9 +18,10 @@ import typer
 
 import d2lparams
 from d2lparams.cli import comparing, conventions, converting, files, reporting, transferring
-from d2lparams.cli.console import complain, output
+from d2lparams.cli.console import HEED, complain, output
 from d2lparams.cli.environment import env
 from d2lparams.columns import UsageError
+from d2lparams.interrupts import Ended, raising
 
 app = typer.Typer(
     name="d2lparams",
@@ -45,19 +47,41 @@ app.command()(conventions.conventions)
 def main() -> None:
     """The entry point: turns what the user or the machine got wrong into one sentence."""
     try:
+        with raising(HEED):
+            code = _outcome()
+    except Ended as ended:
+        code = 128 + ended.number
+        for number in HEED:  # on the way out, a further one could only spoil the exit code
+            signal.signal(number, signal.SIG_IGN)
+        _give_up_output()  # what is still buffered is half a result
+    sys.exit(code)
+
+
+def _outcome() -> int:
+    """Run the command; its exit code."""
+    code = 1
+    try:
         try:
             app()
-        finally:
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 1
+        if sys.stdout is not None:
             sys.stdout.flush()
     except UsageError as error:
         complain(str(error))
-        sys.exit(2)
+        return 2
     except OSError as error:
-        # What is still buffered cannot be written either, and must not be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         if not isinstance(error, BrokenPipeError):  # the reader (`| head`) has seen enough
             complain(str(error))
-        sys.exit(1)
+        return code or 1
+    return code
+
+
+def _give_up_output() -> None:
+    """What is still buffered must not be tried again at exit."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @app.callback(invoke_without_command=True)

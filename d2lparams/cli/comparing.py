@@ -17,14 +17,13 @@ from d2lparams.cli.console import (
     Offline,
     Seed,
     Timeout,
-    complain,
     errors,
     listing,
     output,
     run_columns,
     state,
 )
-from d2lparams.cli.writing import STANDARD_OUTPUT, Output, targets, write
+from d2lparams.cli.writing import STANDARD_OUTPUT, Output, targets, write, write_whole
 from d2lparams.columns import (
     Column,
     UsageError,
@@ -80,8 +79,12 @@ def compare(
         runs, scenarios=chosen, left_out=left_out(scenario or [], chosen), interrupted=bool(number)
     )
     written = write(comparison, places)
-    if STANDARD_OUTPUT not in places:
-        output.print(ComparisonView(comparison, {column.name: column.argument for column in asked}))
+    try:
+        if STANDARD_OUTPUT not in places:
+            output.print(ComparisonView(comparison, {column.name: column.argument for column in asked}))
+    except OSError:
+        if not number:  # whoever ends a run by closing its terminal expects no screen
+            raise
     if number:
         raise typer.Exit(128 + number)
     if not (comparison.ok and written):
@@ -193,10 +196,7 @@ def _hand_over(ways: list[Way], folder: Path | None) -> bool:
         print(in_one(ways), end="")  # noqa: T201  (a program, whatever the width)
         return True
     for name, program in in_files(ways).items():
-        try:
-            (folder / name).write_text(program, encoding="utf-8")
-        except OSError as error:
-            complain(f"could not write {folder / name}: {error}")
+        if not write_whole(folder / name, program.encode()):
             return False
         output.print(Text(f"wrote {folder / name}"), soft_wrap=True)
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from d2lparams.variation import Variation
 
 output = Console()
-errors = Console(stderr=True)
+
+
+class _Errors(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads what is said beside the results. Rich would end the thread that says it."""
+        self.quiet = True
+
+
+errors = _Errors(stderr=True)
 
 HEED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """A shutdown or a closed terminal ends a run as Ctrl-C does: nothing is left behind or lost."""
@@ -48,8 +56,9 @@ Jobs = Annotated[
 
 
 def complain(sentence: str) -> None:
-    """Say what is wrong, in one sentence, on standard error."""
-    errors.print(Text.assemble(("Error: ", "bold red"), sentence), soft_wrap=True)
+    """Say what is wrong, in one sentence, on standard error; where that cannot be written, nobody is there."""
+    with suppress(OSError):
+        errors.print(Text.assemble(("Error: ", "bold red"), sentence), soft_wrap=True)
 
 
 def state(environment: Environment | None) -> Text:

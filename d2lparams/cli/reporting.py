@@ -21,6 +21,9 @@ STANDARD_INPUT = "-"
 LARGEST = 2**30
 """Bytes of a file that is read; results of everything that there is to run are some megabytes."""
 
+MOST_COLUMNS, MOST_OBSERVATIONS = 200, 50_000
+"""What is laid out; results of everything that there is to run are some thousands of observations."""
+
 
 def report(
     files: Annotated[
@@ -85,6 +88,12 @@ def _read(file: str) -> Comparison:
         raise UsageError(f"cannot read {name}: it is not JSON: {error}") from None
     if not comparison.columns:
         raise UsageError(f"cannot show {name}: there is no column in it")
+    cells = sum(len(one.observations) for run in comparison.columns for one in run.scenarios)
+    if len(comparison.columns) > MOST_COLUMNS or cells > MOST_OBSERVATIONS:
+        raise UsageError(
+            f"cannot show {name}: it has {len(comparison.columns):,} columns with {cells:,} observations, "
+            f"and nobody reads more than {MOST_COLUMNS:,} with {MOST_OBSERVATIONS:,}"
+        )
     return comparison
 
 

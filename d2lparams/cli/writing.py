@@ -58,10 +58,13 @@ def _target(text: str) -> Path:
     if path.suffix not in FORMS:
         *others, last = (f"in {ending} for {what}" for ending, what in FORMS.items())
         raise UsageError(f"cannot write {text}: name a file that ends {', '.join(others)} or {last}")
-    if not path.parent.is_dir():
-        raise UsageError(f"cannot write {text}: there is no folder {path.parent}")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UsageError(f"cannot write {text}: it is a folder, or its folder cannot be written to")
+    try:
+        if not path.parent.is_dir():
+            raise UsageError(f"cannot write {text}: there is no folder {path.parent}")
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
+            raise UsageError(f"cannot write {text}: it is a folder, or its folder cannot be written to")
+    except OSError as error:  # a name that is too long
+        raise UsageError(f"cannot write {text}: {error.strerror or error}") from None
     return path
 
 
@@ -71,12 +74,19 @@ def _write(comparison: Comparison, target: Path) -> bool:
         sys.stdout.buffer.write(_document(comparison, ".json"))
         sys.stdout.flush()
         return True
+    return write_whole(target, _document(comparison, target.suffix))
+
+
+def write_whole(target: Path, content: bytes) -> bool:
+    """Write a file whole, or leave what is there as it was. False when that failed, which is said."""
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        partial.write_bytes(_document(comparison, target.suffix))
-        partial.replace(target)
+        try:
+            partial.write_bytes(content)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)  # it is there when the disk is full, or a signal has come
     except OSError as error:
-        partial.unlink(missing_ok=True)
         complain(f"could not write {target}: {error}")
         return False
     return True

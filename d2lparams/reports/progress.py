@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -42,20 +43,27 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
-            self._live.start()
+            with suppress(OSError):
+                self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._console.is_terminal:
-            self._live.stop()
+            with suppress(OSError):  # a terminal that was closed
+                self._live.stop()
 
     def __call__(self, event: Event) -> None:
         """Take an event of the runner."""
         before = self._events.get(event.column)
         self._began.setdefault(event.column, time.monotonic() - event.seconds)
         self._events[event.column] = event
+        with suppress(OSError):  # a screen that is gone, or a full disk, costs no column anything
+            self._say(event, before)
+
+    def _say(self, event: Event, before: Event | None) -> None:
+        """A plain line, where there is no terminal and something has changed."""
         if not self._console.is_terminal and event.activity not in self._scenarios:
             if event.status is not None:
                 ended = f"{event.column}: {event.status} after {event.seconds:.1f} s"
