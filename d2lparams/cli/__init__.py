@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 import d2lparams
-from d2lparams.cli import comparing, conventions, converting, files, reporting, transferring
+from d2lparams.cli import comparing, conventions, converting, exploring, files, reporting, transferring
 from d2lparams.cli.console import complain, output
 from d2lparams.cli.environment import env
 from d2lparams.columns import UsageError
@@ -40,6 +40,7 @@ app.command()(files.inspect)
 app.command()(converting.convert)
 app.command()(transferring.transfer)
 app.command()(conventions.conventions)
+app.command()(exploring.explore)
 
 
 def main() -> None:
