@@ -16,7 +16,7 @@ from d2lparams.registries import registry_flags, registry_settings
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "types", "core", "backend", "road", "planted", "page", "notebooks"]
+nox.options.sessions = ["lint", "types", "core", "backend", "road", "planted", "page", "notebooks", "explore"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -46,7 +46,7 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """The harness itself, and the contract on the reference, without any framework."""
     install(session, "-e", ".", group="test")
-    apart = [f"--ignore=tests/{folder}" for folder in ("road", "page", "notebook", "planted")]
+    apart = [f"--ignore=tests/{folder}" for folder in ("road", "page", "notebook", "planted", "explore")]
     session.run("pytest", *apart, *session.posargs)
 
 
@@ -90,6 +90,13 @@ def notebooks(session: nox.Session) -> None:
     """The magics in a real kernel, and the notebooks, on all four frameworks."""
     install(session, "-e", ".", group="notebook")
     session.run("pytest", "tests/notebook", *session.posargs)
+
+
+@nox.session
+def explore(session: nox.Session) -> None:
+    """The search on planted faults, and a short one on all four frameworks."""
+    install(session, "-e", ".", group="explore")
+    session.run("pytest", "tests/explore", *session.posargs)
 
 
 @nox.session

@@ -24,6 +24,9 @@ ERRAND = "errand"
 CELLS = "cells"
 """The first argument when cells of a notebook are to be run, see `d2lparams.cells`."""
 
+EXPLORE = "explore"
+"""The first argument when programs of a search are to be run, see `d2lparams.exploring.executing`."""
+
 
 class Exposed(MetaPathFinder):
     """Finds the given packages in their own folders; their submodules follow by the packages' own paths."""
@@ -58,6 +61,10 @@ if __name__ == "__main__":
         main(sys.argv[2:])
     elif sys.argv[1:2] == [CELLS]:
         from d2lparams.cells import main
+
+        main(sys.argv[2:])
+    elif sys.argv[1:2] == [EXPLORE]:
+        from d2lparams.exploring.executing import main
 
         main(sys.argv[2:])
     else:

@@ -30,6 +30,7 @@ def modules(folder):
 HARNESS = modules("d2lparams")
 REPORTS = modules("d2lparams/reports")
 NOTEBOOK = modules("d2lparams/notebook")
+EXPLORING = modules("d2lparams/exploring")
 # What runs inside a column's environment, where of all packages only the framework's and NumPy are installed.
 INSIDE = [
     "d2lparams",
@@ -58,6 +59,13 @@ INSIDE = [
     "d2lparams.errand",
     "d2lparams.events",
     "d2lparams.failures",
+    "d2lparams.exploring",
+    "d2lparams.exploring.alone",
+    "d2lparams.exploring.executing",
+    "d2lparams.exploring.ideal",
+    "d2lparams.exploring.judging",
+    "d2lparams.exploring.program",
+    "d2lparams.exploring.seen",
     "d2lparams.leash",
     *modules("d2lparams/scenarios"),
 ]
@@ -77,6 +85,7 @@ NEVER = {
         "rich",
         "typer",
     },
+    **{module: {"d2lparams.runner", "d2lparams.reports", "d2lparams.cli", "rich"} for module in EXPLORING},
     # IPython is there where the magics run, and no requirement.
     **{module: {"d2lparams.cli", "IPython"} for module in NOTEBOOK},
 } | {report: {"d2lparams.runner", "d2lparams.environments", "d2lparams.cli"} for report in REPORTS}

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 import d2lparams
-from d2lparams.cli import comparing, conventions, converting, files, reporting, transferring
+from d2lparams.cli import comparing, conventions, converting, exploring, files, reporting, transferring
 from d2lparams.cli.console import HEED, complain, output
 from d2lparams.cli.environment import env
 from d2lparams.columns import UsageError
@@ -42,6 +42,7 @@ app.command()(files.inspect)
 app.command()(converting.convert)
 app.command()(transferring.transfer)
 app.command()(conventions.conventions)
+app.command()(exploring.explore)
 
 
 def main() -> None:
