@@ -284,7 +284,7 @@ class _Unflattened(TensorFlowCarrier):
 class TiesNotCarried(TensorFlowBackend):
     """Each use of a layer is carried as if it had arrays of its own.
 
-    Flagged by: transfer-tied-mlp / ties from tensorflow
+    Flagged by: transfer-tied-mlp fails: and the model two, which would part with the first training step
     """
 
     def carrier(self) -> Carrier[Any]:
