@@ -16,7 +16,7 @@ from d2lparams.registries import registry_flags, registry_settings
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "types", "core", "backend", "road", "page", "notebooks"]
+nox.options.sessions = ["lint", "types", "core", "backend", "road", "alarms", "page", "notebooks"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -46,7 +46,7 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """The harness itself, and the contract on the reference, without any framework."""
     install(session, "-e", ".", group="test")
-    apart = [f"--ignore=tests/{folder}" for folder in ("road", "page", "notebook")]
+    apart = [f"--ignore=tests/{folder}" for folder in ("road", "page", "notebook", "alarms")]
     session.run("pytest", *apart, *session.posargs)
 
 
@@ -83,6 +83,16 @@ def notebooks(session: nox.Session) -> None:
     """The magics in a real kernel, and the notebooks, on all four frameworks."""
     install(session, "-e", ".", group="notebook")
     session.run("pytest", "tests/notebook", *session.posargs)
+
+
+@nox.session
+def alarms(session: nox.Session) -> None:
+    """No false alarm: scenarios with other numbers and forms of models on all four frameworks; `--seeds 200`."""
+    install(session, "-e", ".", group="test")
+    # Without arguments what some minutes are enough for: the life cycles of each form alone take as many.
+    groups = ("access", "tying", "training", "exercises", "optimizers", "layers")
+    bounded = ["--seeds", "1", *(f"-s={group}" for group in groups), "--minutes", "3", "--chunk", "4"]
+    session.run("python", "tests/alarms/campaign.py", *(session.posargs or bounded))
 
 
 @nox.session
