@@ -87,7 +87,7 @@ def notebooks(session: nox.Session) -> None:
 
 @nox.session
 def alarms(session: nox.Session) -> None:
-    """No false alarm: scenarios with other numbers and forms of models on all four frameworks; `--seeds 200`."""
+    """No false alarm: scenarios with other numbers and models on all four frameworks; `-- --seeds 200`."""
     install(session, "-e", ".", group="test")
     # Without arguments what some minutes are enough for: the life cycles of each form alone take as many.
     groups = ("access", "tying", "training", "exercises", "optimizers", "layers")
