@@ -305,10 +305,12 @@ class Look(NamedTuple):
         steps: how many have been taken when it is looked at.
         at: makes of the state then a number, an array, or a dict of these. Those of all steps are one array in
             the observation, or one for each entry.
+        terms: how many numbers are added up for that, as for a norm; each is one more rounding.
     """
 
     steps: Collection[int]
     at: Callable[[State], Any]
+    terms: int = 0
 
 
 def training_bounds(
@@ -349,10 +351,10 @@ def training_bounds(
                 furthest = max(float(np.max(np.abs(one[key] - value))) for one in others)
                 off[name][key] = max(off[name].get(key, 0.0), furthest)
                 largest[name][key] = max(largest[name].get(key, 0.0), float(np.max(np.abs(value))))
-    # Never less than a few roundings of what is observed.
-    rounding = 4 * unit_roundoff(spec.dtype)
     bounds: dict[str, Any] = {}
     for name, found in off.items():
+        # Never less than a few roundings of what is observed. Norms are computed in float32 where values are.
+        rounding = gamma(4 + looks[name].terms, spec.dtype)
         within = {
             key: rounded_up(SAFETY * furthest / factor + rounding * largest[name][key])
             for key, furthest in found.items()
