@@ -16,7 +16,18 @@ from d2lparams.registries import registry_flags, registry_settings
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "types", "core", "backend", "road", "planted", "page", "notebooks", "explore"]
+nox.options.sessions = [
+    "lint",
+    "types",
+    "core",
+    "backend",
+    "road",
+    "planted",
+    "alarms",
+    "explore",
+    "page",
+    "notebooks",
+]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -46,7 +57,9 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """The harness itself, and the contract on the reference, without any framework."""
     install(session, "-e", ".", group="test")
-    apart = [f"--ignore=tests/{folder}" for folder in ("road", "page", "notebook", "planted", "explore")]
+    apart = [
+        f"--ignore=tests/{folder}" for folder in ("road", "planted", "alarms", "explore", "page", "notebook")
+    ]
     session.run("pytest", *apart, *session.posargs)
 
 
@@ -97,6 +110,16 @@ def explore(session: nox.Session) -> None:
     """The search on planted faults, and a short one on all four frameworks."""
     install(session, "-e", ".", group="explore")
     session.run("pytest", "tests/explore", *session.posargs)
+
+
+@nox.session
+def alarms(session: nox.Session) -> None:
+    """No false alarm: scenarios with other numbers and models on all four frameworks; `-- --seeds 200`."""
+    install(session, "-e", ".", group="test")
+    # Without arguments what some minutes are enough for: the life cycles of each form alone take as many.
+    groups = ("access", "tying", "training", "exercises", "optimizers", "layers")
+    bounded = ["--seeds", "1", *(f"-s={group}" for group in groups), "--minutes", "3", "--chunk", "4"]
+    session.run("python", "tests/alarms/campaign.py", *(session.posargs or bounded))
 
 
 @nox.session

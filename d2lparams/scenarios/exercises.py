@@ -82,11 +82,11 @@ def training_record(backend: Backend[Any], observe: Observer) -> None:
             gradients.append(found[1, "weight"])
             losses.append(trainer.step(x, y))
         stored = [(one.layer, one.role) for one in unique(backend.parameters(model))]
-        steps = range(STEPS)
+        steps, terms = range(STEPS), values_in(spec)
         looks = {
             "losses": Look(steps, lambda state: state.loss),
-            "norms": Look(steps, partial(_norms, stored, "values")),
-            "gradient norms": Look(steps, partial(_norms, stored, "gradients")),
+            "norms": Look(steps, partial(_norms, stored, "values"), terms),
+            "gradient norms": Look(steps, partial(_norms, stored, "gradients"), terms),
             "weights": Look(steps, lambda state: state.values[1, "weight"]),
             "gradients": Look(steps, lambda state: state.gradients[1, "weight"]),
         }

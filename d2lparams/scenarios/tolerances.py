@@ -15,12 +15,12 @@ compared are two results, the reference's and a framework's, so that twice the b
 that is a kink (ReLU) may take either side where the error reaches over it; then its gradient is as uncertain.
 
 Over many steps of training such bounds grow out of all use, for they multiply what in truth cancels or is
-contracted. There the growth is measured: the formula of the training is followed once as it is and some times
-with every step disturbed at random, by its own running error bound times a factor so large that the result is
-well above rounding, and so small that it still grows in proportion (Monte Carlo arithmetic: Parker, 1997). What
-the disturbed ones are off, over that factor, is the effect of rounding in this training, and SAFETY times the
-largest of them is allowed: a factor of 2 for the two that are compared, and one of 2 because a few draws do not
-hit the worst.
+contracted; the gradients of a deep net do so in one. There the growth is measured: the formula is followed
+once as it is and some times with what each operation gives disturbed at random, by its own error bound times
+a factor so large that the result is well above rounding, and so small that it still grows in proportion
+(Monte Carlo arithmetic: Parker, 1997). What the disturbed ones are off, over that factor, is the effect of
+rounding in this very training, and SAFETY times the largest of them is allowed: a factor of 2 for the two
+that are compared, and one of 2 because a few draws do not hit the worst.
 
 Bounds are rounded up to two digits, so that every column, whatever its NumPy, states the same one.
 
@@ -41,6 +41,9 @@ from d2lparams.interface import MLP, ROLES, SGD, Adam, Array, Role
 Key = tuple[int, Role]
 Values = Mapping[Key, Array]
 
+
+Noise = Callable[[Array, Array], Array]
+"""Makes of a number, and how far the operation that gives it may be off, a disturbed one."""
 
 TANH_ULPS = 8
 SAFETY = 4.0
@@ -110,8 +113,26 @@ def output(spec: MLP, values: Values, x: Array) -> Array:
 
 
 def gradient_bounds(spec: MLP, values: Values, x: Array, y: Array) -> dict[Key, float]:
-    """How far two gradients of each use may be apart."""
-    return {key: allowed(one.error) for key, one in computed(spec, values, x, y).gradients.items()}
+    """How far two gradients of each use may be apart.
+
+    In a deep net the carried bound grows with the magnitudes of the weights, where gradients vanish in truth;
+    so it is held to what disturbed passes show. Not where there are kinks, for those may miss them.
+    """
+    carried = computed(spec, values, x, y).gradients
+    bounds = {key: allowed(one.error) for key, one in carried.items()}
+    if spec.activation == "relu":
+        return bounds
+    factor, rounding = NOISE / unit_roundoff(spec.dtype), 4 * unit_roundoff(spec.dtype)
+    noise = _noise(np.random.RandomState(0), factor)
+    for key, (plain, *others) in _by_copy(computed(spec, _copies(values), x, y, noise).gradients):
+        off = max(float(np.max(np.abs(one - plain))) for one in others)
+        seen = SAFETY * off / factor + rounding * float(np.max(np.abs(plain)))
+        bounds[key] = min(bounds[key], rounded_up(seen))
+    return bounds
+
+
+def _by_copy(gradients: Mapping[Key, Uncertain]) -> Iterator[tuple[Key, Array]]:
+    return ((key, one.value) for key, one in gradients.items())
 
 
 def loss_bound(spec: MLP, values: Values, x: Array, y: Array) -> float:
@@ -127,38 +148,42 @@ def allowed(*errors: Array) -> float:
 # -- one pass ------------------------------------------------------------------------------------------------
 
 
-def computed(spec: MLP, values: Values, x: Array, y: Array) -> Computed:
+def computed(spec: MLP, values: Values, x: Array, y: Array, noise: Noise | None = None) -> Computed:
     """Forward and backward; see the module for the error analysis.
 
-    Values may have further axes in front, the same ones all of them; so has what comes out.
+    Values may have further axes in front, the same ones all of them; so has what comes out. With noise, what
+    each operation gives is disturbed by its own error; errors that are carried are of no use then.
     """
+    noise = noise or _no_noise
 
     def few(terms: int) -> float:
         return gamma(terms, spec.dtype)
 
     u, smallest = unit_roundoff(spec.dtype), _SMALLEST[spec.dtype]
-    outputs = _activations(spec, values, x)
+    outputs = _activations(spec, values, x, noise)
     rows, width = y.shape
     size = rows * width
     difference = outputs[-1].value - y
+    difference = noise(difference, u * np.abs(difference))
     off = outputs[-1].error + u * np.abs(difference)
     # Squared, added and divided: a sum of as many products, and two roundings more.
     loss = np.mean(difference**2, axis=(-2, -1))
+    loss = noise(loss, few(size + 2) * loss)
     loss_error = np.mean(2 * np.abs(difference) * off + off**2, axis=(-2, -1)) + few(size + 2) * loss
     delta = 2 * difference / size
+    delta = noise(delta, few(4) * np.abs(delta))
     delta_error = 2 * off / size + few(4) * np.abs(delta) + smallest
     sums: dict[Key, Uncertain] = {}
     for layer in reversed(range(spec.layers)):
         below, weight = outputs[layer], np.asarray(values[layer, "weight"], "float64")
         magnitude = np.abs(delta)
+        own = few(rows) * (_turned(magnitude) @ np.abs(below.value)) + rows * smallest
         of_weight = Uncertain(
-            _turned(delta) @ below.value,
-            _turned(delta_error) @ np.abs(below.value)
-            + _turned(magnitude + delta_error) @ below.error
-            + few(rows) * (_turned(magnitude) @ np.abs(below.value))
-            + rows * smallest,
+            noise(_turned(delta) @ below.value, own),
+            _turned(delta_error) @ np.abs(below.value) + _turned(magnitude + delta_error) @ below.error + own,
         )
-        of_bias = Uncertain(delta.sum(-2), delta_error.sum(-2) + few(rows) * magnitude.sum(-2))
+        own = few(rows) * magnitude.sum(-2)
+        of_bias = Uncertain(noise(delta.sum(-2), own), delta_error.sum(-2) + own)
         for role, one in zip(ROLES, (of_weight, of_bias)):
             key = spec.owner(layer, role), role
             before = sums.get(key)
@@ -167,10 +192,12 @@ def computed(spec: MLP, values: Values, x: Array, y: Array) -> Computed:
             sums[key] = Uncertain(total, error)
         if layer:
             outs = weight.shape[-2]
-            through = delta @ weight
-            error = (delta_error + few(outs) * magnitude) @ np.abs(weight) + outs * smallest
+            own = few(outs) * (magnitude @ np.abs(weight)) + outs * smallest
+            through = noise(delta @ weight, own)
+            error = delta_error @ np.abs(weight) + own
             slope = _slope(spec, below, u)
             delta = through * slope.value
+            delta = noise(delta, np.abs(through) * slope.own + u * np.abs(delta) + smallest)
             delta_error = error * (np.abs(slope.value) + slope.error) + np.abs(through) * slope.error
             delta_error = delta_error + u * np.abs(delta) + smallest
     uses = [(layer, role) for layer in range(spec.layers) for role in ROLES]
@@ -178,9 +205,10 @@ def computed(spec: MLP, values: Values, x: Array, y: Array) -> Computed:
     return Computed(outputs[-1], Uncertain(loss, loss_error), gradients)
 
 
-def _activations(spec: MLP, values: Values, x: Array) -> list[Uncertain]:
+def _activations(spec: MLP, values: Values, x: Array, noise: Noise | None = None) -> list[Uncertain]:
     """The input and the output of every layer."""
     u, smallest = unit_roundoff(spec.dtype), _SMALLEST[spec.dtype]
+    noise = noise or _no_noise
     at = Uncertain(np.asarray(x, "float64"), np.zeros(x.shape))
     outputs = [at]
     for layer in range(spec.layers):
@@ -189,13 +217,15 @@ def _activations(spec: MLP, values: Values, x: Array) -> list[Uncertain]:
         inputs = weight.shape[-2]
         z = at.value @ weight + bias
         terms = np.abs(at.value) @ np.abs(weight) + np.abs(bias)
-        error = at.error @ np.abs(weight) + gamma(inputs + 1, spec.dtype) * terms + inputs * smallest
+        own = gamma(inputs + 1, spec.dtype) * terms + inputs * smallest
+        z, error = noise(z, own), at.error @ np.abs(weight) + own
         if layer < spec.layers - 1:
             if spec.activation == "tanh":
                 a = np.tanh(z)
                 # The mean value theorem: the slope within the error is at most that here and what it may grow.
                 steepest = np.minimum(1.0, 1 - a**2 + 2 * np.abs(a) * error + error**2)
-                z, error = a, error * steepest + TANH_ULPS * u * np.abs(a) + smallest
+                own = TANH_ULPS * u * np.abs(a) + smallest
+                z, error = noise(a, own), error * steepest + own
             elif spec.activation == "relu":
                 # What is below zero for certain gives a certain zero.
                 error = np.where(z < -error, 0.0, error)
@@ -209,15 +239,46 @@ def _turned(matrices: Array) -> Array:
     return np.swapaxes(matrices, -1, -2)
 
 
-def _slope(spec: MLP, output: Uncertain, u: float) -> Uncertain:
+class _Slope(NamedTuple):
+    """A derivative, how far it may be off, and how much of that is its own operations'."""
+
+    value: Array
+    error: Array
+    own: float
+
+
+def _slope(spec: MLP, output: Uncertain, u: float) -> _Slope:
     """The activation's derivative, by its output."""
     a, error = output
     if spec.activation == "tanh":
-        return Uncertain(1 - a**2, 2 * np.abs(a) * error + error**2 + 2 * u)
+        return _Slope(1 - a**2, 2 * np.abs(a) * error + error**2 + 2 * u, 2 * u)
     if spec.activation == "relu":
         # A zero that is certain has no error, see `_activations`; what is within its error may be either.
-        return Uncertain((a > 0).astype("float64"), ((error > 0) & (a <= error)).astype("float64"))
-    return Uncertain(np.ones_like(a), np.zeros_like(a))
+        return _Slope((a > 0).astype("float64"), ((error > 0) & (a <= error)).astype("float64"), 0.0)
+    return _Slope(np.ones_like(a), np.zeros_like(a), 0.0)
+
+
+def _no_noise(value: Array, error: Array) -> Array:
+    return value
+
+
+def _noise(random: np.random.RandomState, factor: float) -> Noise:
+    """Disturbs all but the first along the first axis."""
+
+    def disturbed(value: Array, error: Array) -> Array:
+        drawn = random.uniform(-1, 1, value.shape)
+        drawn[0] = 0
+        return value + factor * error * drawn
+
+    return disturbed
+
+
+def _copies(values: Values) -> dict[Key, Array]:
+    """One to be left as it is and the others to be disturbed, along a first axis."""
+    return {
+        key: np.broadcast_to(np.asarray(value, "float64"), (1 + DRAWS, *value.shape))
+        for key, value in values.items()
+    }
 
 
 # -- training ------------------------------------------------------------------------------------------------
@@ -244,10 +305,12 @@ class Look(NamedTuple):
         steps: how many have been taken when it is looked at.
         at: makes of the state then a number, an array, or a dict of these. Those of all steps are one array in
             the observation, or one for each entry.
+        terms: how many numbers are added up for that, as for a norm; each is one more rounding.
     """
 
     steps: Collection[int]
     at: Callable[[State], Any]
+    terms: int = 0
 
 
 def training_bounds(
@@ -293,10 +356,10 @@ def training_bounds(
                 furthest = max(float(np.max(np.abs(one[key] - value))) for one in others)
                 off[name][key] = max(off[name].get(key, 0.0), furthest)
                 largest[name][key] = max(largest[name].get(key, 0.0), float(np.max(np.abs(value))))
-    # Never less than a few roundings of what is observed.
-    rounding = 4 * unit_roundoff(spec.dtype)
     bounds: dict[str, Any] = {}
     for name, found in off.items():
+        # Never less than a few roundings of what is observed. Norms are computed in float32 where values are.
+        rounding = gamma(4 + looks[name].terms, spec.dtype)
         within = {
             key: rounded_up(SAFETY * furthest / factor + rounding * largest[name][key])
             for key, furthest in found.items()
@@ -322,34 +385,25 @@ def _disturbed(
     batches: Mapping[int, tuple[Array, Array]],
 ) -> Iterator[list[State]]:
     """The state after each number of steps, of the training as it is and of the disturbed ones."""
-    random, u = np.random.RandomState(0), unit_roundoff(spec.dtype)
+    u = unit_roundoff(spec.dtype)
+    disturbed = _noise(np.random.RandomState(0), factor)
     # All are followed at once, the undisturbed one in front. What is not drawn anew at each step is its sign
     # and where epsilon is added, of which the disturbed ones are the four cases.
     signs, early = np.array([0.0, 1, -1, 1, -1]), np.array([False, False, False, True, True])
     early &= either_epsilon
 
-    def disturbed(value: Array, error: Array) -> Array:
-        noise = random.uniform(-1, 1, value.shape)
-        noise[0] = 0
-        return value + factor * error * noise
-
     uses = [(layer, role) for layer in range(spec.layers) for role in ROLES]
     owners = {use: (spec.owner(*use), use[1]) for use in uses}
-    many = [1 + DRAWS]
-
-    def everywhere(value: Array) -> Array:
-        return np.broadcast_to(np.asarray(value, "float64"), many + list(value.shape))
-
-    held = {owner: everywhere(values[owner]) for owner in dict.fromkeys(owners.values())}
+    held = _copies({owner: values[owner] for owner in dict.fromkeys(owners.values())})
     first = {owner: np.zeros(value.shape) for owner, value in held.items()}
     second = {owner: np.zeros(value.shape) for owner, value in held.items()}
     for step in range(steps + 1):
         before = dict(held)
-        held |= {owners[use]: everywhere(value) for use, value in writes.get(step, {}).items()}
+        held |= _copies({owners[use]: value for use, value in writes.get(step, {}).items()})
         x, y = batches.get(step, (x, y))
-        seen = computed(spec, {use: held[owner] for use, owner in owners.items()}, x, y)
-        gradients = {owner: disturbed(*seen.gradients[owner]) for owner in held}
-        losses = disturbed(*seen.loss)
+        seen = computed(spec, {use: held[owner] for use, owner in owners.items()}, x, y, disturbed)
+        gradients = {owner: seen.gradients[owner].value for owner in held}
+        losses = seen.loss.value
         yield [
             State(
                 float(losses[place]),

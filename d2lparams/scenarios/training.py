@@ -15,7 +15,16 @@ import numpy as np
 
 from d2lparams.interface import SGD, Adam, Array, Backend, Trainer, unique
 from d2lparams.scenarios.formulas import first_step, follows
-from d2lparams.scenarios.inputs import batch, built, formed, named, starting_values, tempered, values_of
+from d2lparams.scenarios.inputs import (
+    batch,
+    built,
+    formed,
+    named,
+    starting_values,
+    tempered,
+    values_in,
+    values_of,
+)
 from d2lparams.scenarios.registry import Observer, scenario
 from d2lparams.scenarios.tolerances import Key, Look, State, loss_bound, training_bounds
 from d2lparams.scenarios.tying import TIED, UNTIED
@@ -91,11 +100,11 @@ def training_curves(backend: Backend[Any], observe: Observer) -> None:
         values = starting_values(tied)
         model = built(backend, spec, values)
         stored = [(one.layer, one.role) for one in unique(backend.parameters(model))]
-        steps = range(STEPS)
+        steps, terms = range(STEPS), values_in(spec)
         looks = {
             "loss": Look(steps, lambda state: state.loss),
-            "parameter norm": Look(steps, partial(_norm_of, stored, "values")),
-            "gradient norm": Look(steps, partial(_norm_of, stored, "gradients")),
+            "parameter norm": Look(steps, partial(_norm_of, stored, "values"), terms),
+            "gradient norm": Look(steps, partial(_norm_of, stored, "gradients"), terms),
         }
         for curve, bound in training_bounds(spec, values, x, y, rule, looks).items():
             within[curve][name] = bound

@@ -38,7 +38,7 @@ from d2lparams.interface import (
 class AlphabeticalLayers(JaxBackend):
     """Layers are listed in the order of their names, where layers_10 stands before layers_2.
 
-    Flagged by: all-parameters-at-once / output of twelve layers
+    Flagged by: all-parameters-at-once / output of a deep model
     """
 
     def _parameters(self, model: Model) -> Iterator[Parameter]:
