@@ -130,6 +130,7 @@ class _State:
     ties: list[Operation] = field(default_factory=list)
     trainer: Trainer | None = None
     done: int = 0
+    moving: bool = False
     unkept: list[Any] = field(default_factory=list)
 
     def again(self) -> Any:
@@ -163,6 +164,7 @@ class _State:
         """Do it to the current model."""
         backend, model = self.backend, self.models[-1]
         x, y = self.batch()
+        self.moving = operation.do in ("live", "file", "carry")
         match operation.do:
             case "write":
                 one = backend.parameter(model, operation.layer, operation.role)
@@ -217,7 +219,10 @@ class _State:
         except Unsupported as reason:
             seen = Seen(unsupported=str(reason))
         except Exception as error:
-            seen = Seen(error=sentence(error))
+            said = sentence(error)
+            # A way is written for a model as it was built; that it refuses one of another class is no news.
+            another = self.moving and _kind(self.models[-1]) != _kind(self.models[0])
+            seen = Seen(unsupported=said) if another else Seen(error=said)
         self.done += 1
         storages: dict[Hashable, int] = {}
         return replace(seen, models=tuple(self.look(model, storages) for model in self.models))
