@@ -255,6 +255,13 @@ KNOWN: dict[str, tuple[Known, ...]] = {
             for way in ("export", "TFSMLayer")
         ),
         Known(
+            "build again",
+            ("raises",),
+            "a model that was built by a first batch is built for batches of this size (FINDINGS.md)",
+            error="ValueError: Sequential model",
+            traits=frozenset({"lazy"}),
+        ),
+        Known(
             "TFSMLayer",
             ("unreadable",),
             "a layer casts its input to its own dtype, float32 where nothing else is said (FINDINGS.md)",
