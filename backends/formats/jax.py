@@ -15,7 +15,7 @@ import numpy as np
 from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from backends.uses.jax import Model
+from backends.uses.jax import Model, uses_of
 from d2lparams.interface import Array, Format
 
 Entries = dict[str, Array]
@@ -63,8 +63,9 @@ def _edit_archive(path: Path, change: Change) -> None:
 
 
 def _applied(module: Any, restored: Any, variables: Any) -> Model:
-    """The model with what was read, after a first call; the width of the input is that of the old kernel."""
-    kernel = next(leaf for leaf in jax.tree.leaves(variables) if leaf.ndim == 2)
+    """The model with what was read, after a first call; the width of the input is that of the first layer."""
+    # The first layer that is called: in a tree of variables another may stand before it.
+    kernel = flatten_dict(variables["params"])[uses_of((module, variables))[0]["weight"]]
     jax.eval_shape(module.apply, restored, jax.ShapeDtypeStruct((1, kernel.shape[0]), kernel.dtype))
     return module, restored
 

@@ -45,9 +45,9 @@ def uses_of(model: Model) -> list[Use]:
 
 
 def _sequential_name(module: nn.Sequential, position: int) -> str:
-    """What Flax calls a layer of a Sequential: by the position of its first use."""
-    first = next(index for index, layer in enumerate(module.layers) if layer is module.layers[position])
-    return f"layers_{first}"
+    """What Flax calls a layer of a Sequential: by the first of its positions as text, where 10 is before 2."""
+    places = [index for index, layer in enumerate(module.layers) if layer is module.layers[position]]
+    return f"layers_{min(places, key=str)}"
 
 
 class Identity:

@@ -130,6 +130,7 @@ class _State:
     ties: list[Operation] = field(default_factory=list)
     trainer: Trainer | None = None
     done: int = 0
+    moving: bool = False
     unkept: list[Any] = field(default_factory=list)
 
     def again(self) -> Any:
@@ -163,6 +164,7 @@ class _State:
         """Do it to the current model."""
         backend, model = self.backend, self.models[-1]
         x, y = self.batch()
+        self.moving = operation.do in ("live", "file", "carry")
         match operation.do:
             case "write":
                 one = backend.parameter(model, operation.layer, operation.role)
@@ -207,6 +209,13 @@ class _State:
         """What came out is the current model from now on."""
         if model is self.models[-1]:
             return Seen()
+        if _kind(self.models[-1]) != _kind(self.models[0]):
+            try:
+                self.backend.parameters(model)
+            except ValueError as error:
+                raise Unsupported(str(error)) from None  # the harness sees no dense layer in it
+            except Exception:
+                pass  # what else is wrong with it is told when it is looked at
         self.models.append(model)
         return Seen(in_place=False)
 
@@ -217,7 +226,10 @@ class _State:
         except Unsupported as reason:
             seen = Seen(unsupported=str(reason))
         except Exception as error:
-            seen = Seen(error=sentence(error))
+            said = sentence(error)
+            # A way is written for a model as it was built; that it refuses one of another class is no news.
+            another = self.moving and _kind(self.models[-1]) != _kind(self.models[0])
+            seen = Seen(unsupported=said) if another else Seen(error=said)
         self.done += 1
         storages: dict[Hashable, int] = {}
         return replace(seen, models=tuple(self.look(model, storages) for model in self.models))

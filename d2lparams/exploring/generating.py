@@ -7,7 +7,7 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, permutations
 from typing import Any
@@ -38,16 +38,22 @@ def programs(draw: st.DrawFn, offer: Offer) -> Program:
     """A form of model and a sequence of operations."""
     spec = draw(_forms(offer))
     drawn = draw(st.lists(_operation(spec, _kinds(spec, offer), offer), max_size=LONGEST))
-    return Program(spec, tuple(sensible(drawn)))
+    return Program(spec, tuple(sensible(spec, drawn)))
 
 
-def sensible(operations: Sequence[Operation]) -> list[Operation]:
-    """The operations without those that make no sense where they stand."""
+def sensible(spec: MLP, operations: Sequence[Operation]) -> list[Operation]:
+    """The operations without those that make no sense where they stand, on a model of this form."""
     kept: list[Operation] = []
+    objects = [spec.owner(layer) if spec.by == "module" else layer for layer in range(spec.layers)]
     way, lived = "", False
     for one in operations:
-        if one.do == "tie" and lived:
-            continue  # it may be no object any more that can be tied, and the adapter says so
+        if one.do == "tie":
+            if lived:
+                continue  # it may be no object any more that can be tied, and the adapter says so
+            if one.by == "parameter" and objects.count(objects[one.layer]) > 1:
+                continue  # some frameworks give the object another parameter, some put another at the place
+            if one.by == "module":
+                objects[one.layer] = objects[one.to]
         if one.do == "train on" and not way:
             continue
         if one.do in ("tie", "live", "file", "carry"):
@@ -56,6 +62,22 @@ def sensible(operations: Sequence[Operation]) -> list[Operation]:
             way = one.way
         kept.append(replace(one, way=way) if one.do == "train on" else one)
     return kept
+
+
+def simpler(program: Program) -> Iterator[Program]:
+    """Programs that are a step simpler, of those that shrinking does not come by.
+
+    Without one of the operations; and tied when it is built, where it was tied later.
+    """
+    spec, operations = program.spec, program.operations
+    for index, one in enumerate(operations):
+        rest = operations[:index] + operations[index + 1 :]
+        yield Program(spec, tuple(sensible(spec, rest)))
+        if one.do == "tie" and not spec.tied:
+            tied = (tuple(sorted((one.layer, one.to))),)
+            lazy = spec.lazy and one.by == "module"
+            other = replace(spec, tied=tied, by=one.by, roles=one.roles, lazy=lazy)
+            yield Program(other, tuple(sensible(other, rest)))
 
 
 @st.composite

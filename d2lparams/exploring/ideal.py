@@ -23,6 +23,9 @@ from d2lparams.interface import SGD, Adam, AdamW
 FUNCTION = 8
 """Units of rounding that an activation's value may be off by itself; libraries promise 1 to 5 for tanh."""
 
+SINGLE = 2.0**-23
+"""The unit of rounding of binary32."""
+
 
 @dataclass(frozen=True)
 class Bounded:
@@ -129,10 +132,12 @@ class Stepping:
         reach = rate / rule.epsilon
         slack = 16 * unit * (np.abs(old) + reach * size)
         moved = reach * off * (1 + np.abs(m) / first / rule.epsilon) + slack
-        return [
-            Bounded(old - rate * (m / first) / (root / np.sqrt(second) + rule.epsilon), moved),
-            Bounded(old - rate * np.sqrt(second) / first * m / (root + rule.epsilon), moved),
-        ]
+        steps = (
+            rate * (m / first) / (root / np.sqrt(second) + rule.epsilon),
+            rate * np.sqrt(second) / first * m / (root + rule.epsilon),
+        )
+        # Some frameworks keep the corrected rate in binary32, whatever the dtype of the values is.
+        return [Bounded(old - step, moved + SINGLE * np.abs(step)) for step in steps]
 
     def _keep(self, name: str, share: float, new: Array, weight: float) -> Array:
         self.state[name] = share * self.state.get(name, np.zeros_like(new)) + weight * new

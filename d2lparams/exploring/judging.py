@@ -180,7 +180,8 @@ def _operated(
         yield from _gradients(program, model, now.gradients)
     if operation.do != "tie":
         for how, number in model.counts.items():
-            if was.counts.get(how, number) != number:
+            # How many layers it lists is a framework's own way; a functional model lists its input, too.
+            if "layers" not in how and was.counts.get(how, number) != number:
                 yield "counts", f"{how} is {number} where it was {was.counts[how]}"
 
 
@@ -347,6 +348,8 @@ def _traits(spec: MLP, done: Sequence[Operation]) -> frozenset[str]:
     for one in done:
         if one.do == "tie":
             traits |= {"tied", "tied later", one.by}
+            if len(one.roles) == 1:
+                traits.add(f"{one.roles[0]} only")
         if one.do in ("train", "train on"):
             traits.add("trained")
     return frozenset(traits)

@@ -20,7 +20,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity, configuration
 from hypothesis.errors import Flaky
 
-from d2lparams.exploring.generating import Offer, programs
+from d2lparams.exploring.generating import Offer, programs, simpler
 from d2lparams.exploring.judging import Deviation, judge
 from d2lparams.exploring.known import Known, known
 from d2lparams.exploring.program import Program
@@ -140,21 +140,28 @@ def _pass(
     seen: dict[Program, Deviation] = {}
     hangs = 0
 
-    def test(program: Program) -> None:
+    def deviates(program: Program) -> bool:
+        """Whether a program shows what the pass is making small, or, as long as there is none, anything new."""
         nonlocal hangs
         deviation = attempt(program)
         if deviation is None:
-            return
+            return False
         if seen:
             target = next(iter(seen.values()))
             # A way is to blame only for what is not there without it.
             if deviation.what != target.what or not set(deviation.ways) <= set(target.ways):
-                return
+                return False
         hangs += deviation.violated == "hang" and program not in seen
         seen[program] = deviation
         if hangs > HANGS:
             raise _Enough
-        raise _Deviates
+        return True
+
+    def test(program: Program) -> None:
+        if deviates(program):
+            if hangs:
+                raise _Enough  # each try would cost the whole limit; what follows takes few
+            raise _Deviates
 
     settings = hypothesis.settings(
         max_examples=10_000,
@@ -175,11 +182,20 @@ def _pass(
     except Flaky:
         alone = False
     except _Enough:
-        shrunk, more = False, hangs > HANGS
+        shrunk, more = bool(hangs), bool(hangs)
     if not seen:
         return None, more
     smallest = min(seen, key=lambda one: one.complexity)
+    try:
+        while shrunk and (less := next(filter(deviates, _less(smallest)), None)):
+            smallest = less
+    except _Enough:
+        shrunk, more = False, bool(hangs)
     return Finding(smallest, seen[smallest], shrunk, alone), more
+
+
+def _less(program: Program) -> list[Program]:
+    return [one for one in simpler(program) if one.complexity < program.complexity]
 
 
 class _Verdicts(dict[Program, "Deviation | None"]):

@@ -48,7 +48,7 @@ def test_the_reference_does_what_the_formulas_say(explored):
 
 def test_a_tie_that_comes_apart_is_found_and_made_as_small_as_it_gets(explored):
     with explored("parts") as column:
-        (finding,) = searched(column, 400).found
+        (finding,) = searched(column, 300).found
     assert finding.shrunk
     assert finding.alone
     spec = finding.program.spec
@@ -60,7 +60,7 @@ def test_a_tie_that_comes_apart_is_found_and_made_as_small_as_it_gets(explored):
 
 def test_a_crash_at_a_depth_is_survived_and_its_depth_found(explored):
     with explored("deep") as column:
-        (finding,) = searched(column, 600).found
+        (finding,) = searched(column, 250).found
         assert column.restarts > 1
     assert finding.program.spec.sizes == (1,) * 6
     assert finding.program.operations == (Operation("gradients"),)
@@ -79,7 +79,7 @@ def test_a_hang_is_ended_and_told(explored):
 
 def test_each_way_and_each_violation_is_one_finding(explored):
     with explored("copies") as column:
-        found = searched(column, 900).found
+        found = searched(column, 500).found
     assert sorted((one.deviation.way, one.deviation.violated) for one in found) == [
         ("all but the bias", "sharing"),
         ("layer by layer", "ties"),
@@ -91,7 +91,7 @@ def test_what_is_known_is_counted_and_what_is_not_is_told(explored, monkeypatch)
     untying = Known("layer by layer", ("ties",), "it copies each layer by itself", traits=frozenset({"tied"}))
     monkeypatch.setitem(known.KNOWN, "copies", (untying,))
     with explored("copies") as column:
-        found = searched(column, 600)
+        found = searched(column, 400)
     assert [one.deviation.way for one in found.found] == ["all but the bias"]
     assert found.known[untying] > 1
 
@@ -99,7 +99,7 @@ def test_what_is_known_is_counted_and_what_is_not_is_told(explored, monkeypatch)
 def test_the_same_seed_gives_the_same_search(explored):
     def told(seed: int) -> list[str]:
         with explored("copies") as column:
-            return [str(one.program) for one in searched(column, 300, seed).found]
+            return [str(one.program) for one in searched(column, 150, seed).found]
 
     assert told(3) == told(3)
 
@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_search(explored):
 @pytest.mark.parametrize("name", ["parts", "deep"])
 def test_a_script_is_run_and_shows_what_was_found(explored, name, tmp_path):
     with explored(name) as column:
-        (finding,) = searched(column, 600).found
+        finding = searched(column, 200).found[0]
         script = write_script(finding, column, tmp_path, 1)
     assert script.shows, script
     assert not script.own
@@ -116,7 +116,7 @@ def test_a_script_is_run_and_shows_what_was_found(explored, name, tmp_path):
 
 def test_a_script_that_shows_nothing_says_so(explored, tmp_path):
     with explored("parts") as column:
-        (finding,) = searched(column, 400).found
+        finding = searched(column, 200).found[0]
         wrong = replace(finding, deviation=replace(finding.deviation, violated="output"))
         script = write_script(wrong, column, tmp_path, 1)
     assert not script.shows
