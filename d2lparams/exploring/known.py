@@ -195,6 +195,23 @@ KNOWN: dict[str, tuple[Known, ...]] = {
             )
             for way in ("compile", "export", "deepcopy, hybridized", "pickle, hybridized", "tie by parameter")
         ),
+        *(
+            Known(
+                way,
+                ("counts",),
+                "d2lparams lists a shared parameter under a name of each layer, where one role is shared",
+                traits=frozenset({"parameter", only}),
+            )
+            for way in ("export", "SymbolBlock")
+            for only in ("weight only", "bias only")
+        ),
+        Known(
+            "SymbolBlock",
+            ("unreadable",),
+            "Block.load leaves other names in the model than those of its graph (FINDINGS.md)",
+            error="ValueError: the model has no dense layer",
+            after="Block.save and Block.load",
+        ),
         Known(
             "SymbolBlock",
             ("raises",),
