@@ -16,7 +16,7 @@ from d2lparams.registries import registry_flags, registry_settings
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "types", "core", "backend", "road", "page", "notebooks"]
+nox.options.sessions = ["lint", "types", "core", "faults", "backend", "road", "page", "notebooks"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -46,8 +46,15 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """The harness itself, and the contract on the reference, without any framework."""
     install(session, "-e", ".", group="test")
-    apart = [f"--ignore=tests/{folder}" for folder in ("road", "page", "notebook")]
+    apart = [f"--ignore=tests/{folder}" for folder in ("faults", "road", "page", "notebook")]
     session.run("pytest", *apart, *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Faults, each injected into the command; prints a score, and writes the table to $FAULTS_REPORT."""
+    install(session, "-e", ".", group="test")
+    session.run("pytest", "tests/faults", *session.posargs)
 
 
 @nox.session(venv_backend="none")
