@@ -20,6 +20,7 @@ nox.options.sessions = [
     "lint",
     "types",
     "core",
+    "faults",
     "backend",
     "road",
     "planted",
@@ -28,6 +29,8 @@ nox.options.sessions = [
     "page",
     "notebooks",
 ]
+# What the session `core` leaves to others.
+APART = ("faults", "road", "planted", "alarms", "explore", "page", "notebook")
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -57,10 +60,15 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """The harness itself, and the contract on the reference, without any framework."""
     install(session, "-e", ".", group="test")
-    apart = [
-        f"--ignore=tests/{folder}" for folder in ("road", "planted", "alarms", "explore", "page", "notebook")
-    ]
+    apart = [f"--ignore=tests/{folder}" for folder in APART]
     session.run("pytest", *apart, *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Faults, each injected into the command; prints a score, and writes the table to $FAULTS_REPORT."""
+    install(session, "-e", ".", group="test")
+    session.run("pytest", "tests/faults", *session.posargs)
 
 
 @nox.session(venv_backend="none")

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from d2lparams.events import EVENT_LIMIT
 from d2lparams.variation import Variation
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -212,7 +213,7 @@ def jsonable(value: Any) -> Any:
 
     Raises:
         TypeError: for an object that has no such form, naming its type.
-        ValueError: for one that is nested deeper than `DEEPEST`.
+        ValueError: for one that is nested deeper than `DEEPEST`, or has a text that no event can hold.
     """
     return _jsonable(value, DEEPEST)
 
@@ -220,6 +221,9 @@ def jsonable(value: Any) -> Any:
 def _jsonable(value: Any, levels: int) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return _jsonable(value.tolist(), levels)
+    if isinstance(value, str) and len(value) > EVENT_LIMIT:
+        # Said here, for to make JSON of it takes seconds.
+        raise ValueError(f"an observation of {len(value) >> 20} MiB is more than {EVENT_LIMIT >> 20} MiB")
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

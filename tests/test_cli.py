@@ -320,15 +320,6 @@ def test_an_option_that_is_none(command: Command, arguments: list[str], words: s
     assert "Traceback" not in process.stderr
 
 
-def test_a_cache_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    process = command("compare", "numpy", environ={"D2LPARAMS_CACHE": str(tmp_path / "file" / "cache")})
-    assert process.returncode == 2
-    (line,) = process.stderr.splitlines()
-    assert line.startswith("Error: cannot write to the cache folder")
-    assert "D2LPARAMS_CACHE" in line
-
-
 # -- where it is written -------------------------------------------------------------------------------------
 
 
@@ -642,30 +633,6 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> str:
     return output
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
-def test_an_interrupt_shows_what_is_known_and_leaves_nothing(
-    hanging: Callable[..., tuple[subprocess.Popen[str], list[int]]],
-    tmp_path: Path,
-    number: signal.Signals,
-    code: int,
-) -> None:
-    process, below = hanging()
-    output = end(process, number)
-    assert process.returncode == code
-    assert not any(map(alive, below))
-    assert "Interrupted: what was known by then is shown." in output
-    known = from_json((tmp_path / "x.json").read_bytes())
-    assert known.interrupted
-    assert [run.status for run in known.columns] == ["ok", "ok", "not-run"]
-    assert [[cell.status for cell in run.scenarios] for run in known.columns] == [
-        ["ok", "ok"],
-        ["ok", "ok"],
-        ["ok", "not-run"],
-    ]
-
-
 def test_a_run_in_the_background_of_a_script_can_be_ended(
     hanging: Callable[..., tuple[subprocess.Popen[str], list[int]]],
 ) -> None:
@@ -674,16 +641,6 @@ def test_a_run_in_the_background_of_a_script_can_be_ended(
     end(process, signal.SIGTERM)
     assert process.returncode == 143
     assert not any(map(alive, below))
-
-
-def test_nohup_outlives_its_terminal(
-    hanging: Callable[..., tuple[subprocess.Popen[str], list[int]]],
-) -> None:
-    process, below = hanging(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
-    process.send_signal(signal.SIGHUP)
-    time.sleep(1)
-    assert process.poll() is None
-    assert all(map(alive, below))
 
 
 # -- the other commands --------------------------------------------------------------------------------------

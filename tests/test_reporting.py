@@ -6,7 +6,6 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -91,46 +90,6 @@ def test_rows_are_made_of_what_columns_saw_and_never_believed(command: Command, 
     assert "1 disagree" in process.stdout
 
 
-def document(**changes: Any) -> str:
-    return json.dumps({**json.loads(to_json(results("torch"))), **changes})
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (None, "cannot read x.json: No such file or directory"),
-        ("", "cannot read x.json: it is empty"),
-        (" \n", "cannot read x.json: it is empty"),
-        ("<html>", "cannot read x.json: it is not JSON: JSON is malformed"),
-        ("{", "cannot read x.json: it is not JSON: Input data was truncated"),
-        ('{"columns": 1, ', "cannot read x.json: it is not JSON: Input data was truncated"),
-        ('"\\ud800"', "cannot read x.json: it is not JSON: "),
-        ("[1]", "cannot read x.json: it is not what `compare --output` writes: Expected `object`, got `array`"),
-        ('{"transfers": []}', "cannot read x.json: it is not what `compare --output` writes: "),
-        (document(columns=[{"name": 1}]), "cannot read x.json: it is not what `compare --output` writes: "),
-        (document(schema_version=2), "cannot read x.json: it was written by a newer d2lparams; upgrade"),
-        (document(schema_version=0), "cannot read x.json: it is not what `compare --output` writes: "),
-        (document(columns=[], rows=[]), "cannot show x.json: there is no column in it"),
-        ("[" * 100_000, "cannot show x.json: its values are nested too deep"),
-        (
-            document(rows=[]).replace('"value": 1.0', f'"value": {"[" * 700}1{"]" * 700}'),
-            "cannot show x.json: its values are nested too deep",
-        ),
-    ],
-)
-def test_what_cannot_be_shown_is_one_sentence(
-    command: Command, folder: Path, content: str | None, sentence: str
-) -> None:
-    if content is not None:
-        (folder / "x.json").write_text(content)
-    process = command("report", "x.json", "-o", "y.md", cwd=folder)
-    assert process.returncode == 2
-    assert process.stdout == ""
-    (line,) = process.stderr.splitlines()
-    assert line.startswith(f"Error: {sentence}")
-    assert not (folder / "y.md").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -148,14 +107,6 @@ def test_what_cannot_be_done_is_one_sentence(
     assert process.returncode == 2
     (line,) = process.stderr.splitlines()
     assert line.startswith(f"Error: {sentence}")
-
-
-def test_a_file_that_is_far_too_large_is_not_read(command: Command, folder: Path) -> None:
-    with (folder / "x.json").open("wb") as file:
-        file.truncate(2**40)  # a hole, which takes no room
-    process = command("report", "x.json", cwd=folder)
-    assert process.returncode == 2
-    assert process.stderr == "Error: cannot read x.json: it is larger than 1 GiB\n"
 
 
 def test_an_error_of_a_run_is_shown_again(command: Command, folder: Path) -> None:

@@ -66,7 +66,9 @@ def scenario_view(
     comparison: Comparison, result: ScenarioResult, width: int, arguments: Mapping[str, str] = {}
 ) -> RenderableType:
     """One scenario: a heading, its rows as a table or as blocks, and its outcomes."""
-    heading = Text.assemble((plain(result.title), "bold"), (f"  {result.section} · {result.name}", "dim"))
+    heading = Text.assemble(
+        (plain(result.title), "bold"), (plain(f"  {result.section} · {result.name}"), "dim")
+    )
     outcomes = [row for row in comparison.of(result.name) if row.kind == "outcome"]
     rows = [row for row in comparison.of(result.name) if row.kind in ("invariant", "trait")]
     parts: list[RenderableType] = [Rule(heading, align="left", style="dim")]
@@ -95,7 +97,7 @@ def summary(comparison: Comparison, width: int = 80) -> RenderableType:
         columns.add_row(
             text(run.name, "bold"),
             text(versions(run) or "never started"),
-            Text(f"Python {run.python}" if run.python else "-"),
+            text(f"Python {run.python}" if run.python else "-"),
             Text(f"{run.seconds:.1f} s", "dim"),
             Text(run.status, STATUS_STYLES.get(run.status, "bold red")),
         )
@@ -153,7 +155,7 @@ def _table(comparison: Comparison, rows: list[Row], width: int) -> Table:
     table.add_column("observation", width=NAME_WIDTH, overflow="fold")
     for run in comparison.columns:
         reference = " (reference)" if run.reference else ""
-        heading = Text.assemble((plain(run.title), "bold"), reference, (f"\n{versions(run)}", "dim"))
+        heading = Text.assemble((plain(run.title), "bold"), reference, (plain(f"\n{versions(run)}"), "dim"))
         table.add_column(heading, width=width, overflow="fold")
     for row in rows:
         cells = [_cell(row, run, width, comparison.columns) for run in comparison.columns]
