@@ -11,10 +11,14 @@ from d2lparams.exploring.column import ExploredColumn
 from d2lparams.exploring.searching import search
 
 
-@pytest.mark.parametrize("name", ["torch", "mxnet", "jax", "tensorflow"])
+# By number and not by time: the same programs on any machine. In JAX and TensorFlow each is traced and compiled.
+PROGRAMS = {"torch": 100, "mxnet": 100, "jax": 25, "tensorflow": 25}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_a_short_search_finds_nothing_new(name, tmp_path):
-    """Half a minute each: what is found here is a new release's, or ours."""
+    """What is found here is a new release's, or ours."""
     with ExploredColumn(parse_column(name), timeout=60, stop=threading.Event(), log=tmp_path / "log") as column:
-        so_far = search(column, name, column.offer, seed=0, seconds=30)
-    assert so_far.ran > 3
+        so_far = search(column, name, column.offer, seed=0, most=PROGRAMS[name])
+    assert so_far.ran == PROGRAMS[name]
     assert not [f"{one.program}\n{one.deviation}" for one in so_far.found]
