@@ -10,8 +10,7 @@ from d2lparams.columns import parse_column
 from d2lparams.exploring.column import ExploredColumn
 from d2lparams.exploring.searching import search
 
-
-# By number and not by time: the same programs on any machine. In JAX and TensorFlow each is traced and compiled.
+# By number and not by time: the same ones on any machine. In JAX and TensorFlow each is traced and compiled.
 PROGRAMS = {"torch": 100, "mxnet": 100, "jax": 25, "tensorflow": 25}
 
 
