@@ -265,7 +265,7 @@ def test_a_column_that_hung_has_left_no_process(comparison: Comparison) -> None:
 def test_all_is_well(command: Command, fakes: dict[str, Path]) -> None:
     process = command("compare", "healthy.py", "-s", "forward", "--offline", cwd=fakes["healthy"].parent)
     assert process.returncode == 0
-    assert "2 agree, 0 disagree" in process.stdout
+    assert "4 agree, 0 disagree" in process.stdout
 
 
 def test_a_disagreement_alone_is_exit_code_1(command: Command, fakes: dict[str, Path]) -> None:
@@ -584,7 +584,7 @@ def test_colour_is_for_terminals(start: Start, command: Command) -> None:
     arguments = ("compare", "numpy", "-s", "forward")
     assert COLOUR.search(on_a_terminal(start, *arguments))
     without = on_a_terminal(start, *arguments, NO_COLOR="1")
-    assert "invariants: 2 agree" in without
+    assert "invariants: 4 agree" in without
     assert not COLOUR.search(without)
     piped = command(*arguments)
     assert "\x1b" not in piped.stdout + piped.stderr
