@@ -172,6 +172,8 @@ def test_a_command_that_is_killed_takes_everything_along(place: Place, environme
 def test_nohup(place: Place, environment: Path, saw: Saw) -> None:
     arguments = ("compare", HEALTHY, *CHOSEN, "-o", "x.json")
     process = place.start(*arguments, wrapper=["nohup"], start_new_session=True)
+    assert process.stderr is not None
+    process.stderr.readline()  # nohup itself can be ended until it has become the command
     ended = end(process, signal.SIGHUP, signal.SIGHUP)
     place.check(ended, 0, "x.json")
     place.check_healthy(place.result())
