@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from d2lparams.child import TICK, Child, Crashed, Stopped, TimedOut, interpreter
+from d2lparams.child import TICK, Child, Crashed, Message, Stopped, TimedOut, interpreter
 from d2lparams.columns import BACKENDS, Column
 from d2lparams.results import Code, Failure, Observation
 from d2lparams.worker import SHOW_STACKS
@@ -43,11 +42,7 @@ __all__ = [
 _TAIL_LINES, _TAIL_BYTES = 40, 16 * 2**10
 
 
-class _Message(msgspec.Struct, tag_field="event", tag=str.lower, frozen=True):
-    """An event as the worker writes it, see `d2lparams.worker`."""
-
-
-class Ready(_Message, frozen=True):
+class Ready(Message, frozen=True):
     """The backend is imported."""
 
     versions: dict[str, str]
@@ -56,19 +51,19 @@ class Ready(_Message, frozen=True):
     seconds: float
 
 
-class Failed(_Message, frozen=True):
+class Failed(Message, frozen=True):
     """The backend could not be imported."""
 
     error: Failure
 
 
-class Started(_Message, frozen=True):
+class Started(Message, frozen=True):
     """A scenario begins."""
 
     scenario: str
 
 
-class Called(_Message, frozen=True):
+class Called(Message, frozen=True):
     """A scenario has called a function of the adapter for the first time."""
 
     scenario: str
@@ -77,14 +72,14 @@ class Called(_Message, frozen=True):
     code: dict[str, Code]
 
 
-class Observed(_Message, frozen=True):
+class Observed(Message, frozen=True):
     """What a scenario saw."""
 
     scenario: str
     observation: Observation
 
 
-class Finished(_Message, frozen=True):
+class Finished(Message, frozen=True):
     """How a scenario ended."""
 
     scenario: str
@@ -93,12 +88,12 @@ class Finished(_Message, frozen=True):
     error: Failure | None
 
 
-class Done(_Message, frozen=True):
+class Done(Message, frozen=True):
     """There is no more to run."""
 
 
 AnyMessage = Ready | Failed | Started | Called | Observed | Finished | Done
-_DECODER = msgspec.json.Decoder(AnyMessage)
+"""What a worker reports, see `d2lparams.worker`."""
 
 
 @dataclass(frozen=True)
@@ -137,10 +132,11 @@ def command(python: Path, column: Column, names: Sequence[str], task: Task | Non
     ]
 
 
-class Worker(Child):
+class Worker(Child[AnyMessage]):
     """A started worker; a context manager that leaves nothing running."""
 
     what = "the worker"
+    decoder = msgspec.json.Decoder(AnyMessage)
 
     def __init__(
         self,
@@ -162,25 +158,6 @@ class Worker(Child):
         shares = {"OMP_NUM_THREADS": str(threads)} if threads else {}
         with log.open("ab") as output:
             super().__init__(arguments, {**shares, **(environ or {})}, output)
-
-    def receive(self, deadline: float, stop: threading.Event) -> AnyMessage:
-        """The next event.
-
-        Args:
-            deadline: on the clock of `time.monotonic`.
-            stop: when it is set, there is no next event.
-
-        Raises:
-            Stopped: when `stop` is set.
-            TimedOut: when the deadline passes first.
-            Crashed: when the process ends first, or writes what is no event.
-        """
-        line = self.receive_line(deadline, stop)
-        try:
-            message: AnyMessage = _DECODER.decode(line)
-        except msgspec.DecodeError as error:
-            raise Crashed(f"the worker wrote what is no event ({error}): {line[:80]!r}") from None
-        return message
 
     def log_tail(self, heading: str = "") -> str:
         """The last lines that this worker has printed; only those below a heading, when that is among them."""
