@@ -21,7 +21,9 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Generic, Self, TypeVar
+
+import msgspec
 
 from d2lparams import bootstrap
 from d2lparams.events import EVENT_LIMIT
@@ -31,6 +33,8 @@ TICK = 0.1
 """Seconds between two looks at whether the process lives and the user has not interrupted."""
 
 CHUNK = 2**20
+
+Said = TypeVar("Said")
 
 
 def interpreter(python: Path, *flags: str) -> list[str]:
@@ -42,6 +46,10 @@ def interpreter(python: Path, *flags: str) -> list[str]:
         *("-X", "faulthandler", "-X", "utf8", *flags),
         bootstrap.__file__,
     ]
+
+
+class Message(msgspec.Struct, tag_field="event", tag=str.lower, frozen=True):
+    """An event as a process of ours writes it, see `d2lparams.events`: named by its class."""
 
 
 class Stopped(Exception):
@@ -56,14 +64,16 @@ class Crashed(Exception):
     """The process ended before it said so, or said what is no event."""
 
 
-class Child:
+class Child(Generic[Said]):
     """A started process; a context manager that leaves nothing running.
 
     Attributes:
         what: it is called in sentences.
+        decoder: reads the events that it reports.
     """
 
     what = "the process"
+    decoder: msgspec.json.Decoder[Said]
 
     def __init__(self, arguments: Sequence[str], environ: Mapping[str, str], stderr: int | IO[bytes]) -> None:
         """Start it.
@@ -116,8 +126,8 @@ class Child:
         """Its exit code, negative for a signal; None while it lives."""
         return self._process.poll()
 
-    def receive_line(self, deadline: float, stop: threading.Event) -> bytes:
-        """The next event, as it was written.
+    def receive(self, deadline: float, stop: threading.Event) -> Said:
+        """The next event.
 
         Args:
             deadline: on the clock of `time.monotonic`.
@@ -126,8 +136,16 @@ class Child:
         Raises:
             Stopped: when `stop` is set.
             TimedOut: when the deadline passes first.
-            Crashed: when the process ends first, or writes more than an event may have.
+            Crashed: when the process ends first, or writes what is no event, or more than one may have.
         """
+        line = self.receive_line(deadline, stop)
+        try:
+            return self.decoder.decode(line)
+        except (msgspec.DecodeError, RecursionError) as error:  # the second, of what is nested too deep
+            raise Crashed(f"{self.what} wrote what is no event ({error}): {line[:80]!r}") from None
+
+    def receive_line(self, deadline: float, stop: threading.Event) -> bytes:
+        """The next event, as it was written; raises as `receive`."""
         while not self._lines:
             self.tend()
             if stop.is_set():

@@ -18,7 +18,7 @@ from typing import Literal
 
 import msgspec
 
-from d2lparams.child import TICK, Child, Crashed, Stopped, TimedOut, interpreter
+from d2lparams.child import TICK, Child, Crashed, Message, Stopped, TimedOut, interpreter
 from d2lparams.columns import BACKENDS, Column
 from d2lparams.events import EVENT_LIMIT
 from d2lparams.results import Code, Failure, Observation
@@ -55,11 +55,7 @@ MOST_OBSERVATIONS = 5000
 _TAIL_LINES, _TAIL_BYTES = 40, 16 * 2**10
 
 
-class _Message(msgspec.Struct, tag_field="event", tag=str.lower, frozen=True):
-    """An event as the worker writes it, see `d2lparams.worker`."""
-
-
-class Ready(_Message, frozen=True):
+class Ready(Message, frozen=True):
     """The backend is imported."""
 
     versions: dict[str, str]
@@ -68,19 +64,19 @@ class Ready(_Message, frozen=True):
     seconds: float
 
 
-class Failed(_Message, frozen=True):
+class Failed(Message, frozen=True):
     """The backend could not be imported."""
 
     error: Failure
 
 
-class Started(_Message, frozen=True):
+class Started(Message, frozen=True):
     """A scenario begins."""
 
     scenario: str
 
 
-class Called(_Message, frozen=True):
+class Called(Message, frozen=True):
     """A scenario has called a function of the adapter for the first time."""
 
     scenario: str
@@ -89,14 +85,14 @@ class Called(_Message, frozen=True):
     code: dict[str, Code]
 
 
-class Observed(_Message, frozen=True):
+class Observed(Message, frozen=True):
     """What a scenario saw."""
 
     scenario: str
     observation: Observation
 
 
-class Finished(_Message, frozen=True):
+class Finished(Message, frozen=True):
     """How a scenario ended."""
 
     scenario: str
@@ -105,12 +101,12 @@ class Finished(_Message, frozen=True):
     error: Failure | None
 
 
-class Done(_Message, frozen=True):
+class Done(Message, frozen=True):
     """There is no more to run."""
 
 
 AnyMessage = Ready | Failed | Started | Called | Observed | Finished | Done
-_DECODER = msgspec.json.Decoder(AnyMessage)
+"""What a worker reports, see `d2lparams.worker`."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +148,11 @@ def command(python: Path, column: Column, names: Sequence[str], task: Task | Non
     ]
 
 
-class Worker(Child):
+class Worker(Child[AnyMessage]):
     """A started worker; a context manager that leaves nothing running."""
 
     what = "the worker"
+    decoder = msgspec.json.Decoder(AnyMessage)
 
     def __init__(
         self,
@@ -181,25 +178,8 @@ class Worker(Child):
             super().__init__(arguments, {**shares, **(environ or {})}, output)
 
     def receive(self, deadline: float, stop: threading.Event) -> AnyMessage:
-        """The next event.
-
-        Args:
-            deadline: on the clock of `time.monotonic`.
-            stop: when it is set, there is no next event.
-
-        Raises:
-            Stopped: when `stop` is set.
-            TimedOut: when the deadline passes first.
-            Crashed: when the process ends first, or writes what is no event.
-        """
-        line = self.receive_line(deadline, stop)
-        self._reported += len(line)
-        if self._reported > SCENARIO_LIMIT:
-            raise Crashed(f"the worker reported more than {SCENARIO_LIMIT >> 20} MiB in one scenario")
-        try:
-            message: AnyMessage = _DECODER.decode(line)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise Crashed(f"the worker wrote what is no event ({error}): {line[:80]!r}") from None
+        """The next event; a worker that reports without an end counts as crashed."""
+        message = super().receive(deadline, stop)
         if isinstance(message, Started):
             self._reported = self._observations = 0
         elif isinstance(message, Observed):
@@ -207,6 +187,14 @@ class Worker(Child):
             if self._observations > MOST_OBSERVATIONS:
                 raise Crashed(f"the worker reported over {MOST_OBSERVATIONS:,} observations in one scenario")
         return message
+
+    def receive_line(self, deadline: float, stop: threading.Event) -> bytes:
+        """The next event, as it was written; raises as `receive`."""
+        line = super().receive_line(deadline, stop)
+        self._reported += len(line)
+        if self._reported > SCENARIO_LIMIT:
+            raise Crashed(f"the worker reported more than {SCENARIO_LIMIT >> 20} MiB in one scenario")
+        return line
 
     def tend(self) -> None:
         """Keep the log within bounds: what is printed without an end must not fill the disk."""

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from d2lparams import environments
 from d2lparams.bootstrap import EXPLORE
 from d2lparams.child import Child, Crashed, TimedOut, interpreter
@@ -30,10 +32,10 @@ class CannotStart(Exception):
     """The backend could not be imported, or its process ended before it was. One sentence."""
 
 
-class _Process(Child):
+class _Process(Child[dict[str, Any]]):
     """A started process that runs programs."""
 
-    what = "the process"
+    decoder = msgspec.json.Decoder(dict[str, Any])
 
     def order(self, program: Program, *, script: bool = False) -> None:
         """Have it run a program, or write a script for one."""
@@ -45,15 +47,6 @@ class _Process(Child):
         except OSError:
             self._process.wait(10)
             raise Crashed(self._end()) from None
-
-    def event(self, deadline: float, stop: threading.Event) -> dict[str, Any]:
-        """The next event; raises as `Child.receive_line`."""
-        line = self.receive_line(deadline, stop)
-        try:
-            event: dict[str, Any] = json.loads(line)
-        except ValueError:
-            raise Crashed(f"the process wrote what is no event: {line[:80]!r}") from None
-        return event
 
 
 class ExploredColumn:
@@ -119,7 +112,7 @@ class ExploredColumn:
         try:
             process.order(program)
             while True:
-                event = process.event(time.monotonic() + self.timeout, self._stop)
+                event = process.receive(time.monotonic() + self.timeout, self._stop)
                 if event["event"] == "ended":
                     return seen
                 seen.append(Seen.from_json(event["seen"]))
@@ -135,7 +128,7 @@ class ExploredColumn:
         try:
             with self._started() as process:
                 process.order(program, script=True)
-                script: str = process.event(time.monotonic() + self.timeout, self._stop)["script"]
+                script: str = process.receive(time.monotonic() + self.timeout, self._stop)["script"]
         except (Crashed, TimedOut):
             return ""
         return script
@@ -150,7 +143,7 @@ class ExploredColumn:
         with self._log.open("ab") as log:
             process = _Process(command, self.environment.variables(self.column.adapter), log)
         try:
-            event = process.event(time.monotonic() + START, self._stop)
+            event = process.receive(time.monotonic() + START, self._stop)
             if event["event"] != "ready":
                 raise CannotStart(f"{self.column.name} cannot be imported: {event['error']}")
         except (Crashed, TimedOut) as error:

@@ -87,10 +87,10 @@ def failures(runs: Iterable[Run]) -> dict[str, str] | None:
         cell = one.scenarios[0]
         if cell.status in WELL and (one.status in WELL or one.error is None):
             continue
-        error = (cell.error if cell.status not in WELL else one.error) or Failure("no more is known")
-        status = cell.status if cell.status not in WELL else one.status
-        log = one.log if status != "failed" and one.log else ""
-        found.setdefault((status, error.message, error.detail.strip(), log), []).append(one.title)
+        wrong = one if cell.status in WELL else cell
+        error = wrong.error or Failure("no more is known")
+        log = one.log if wrong.status != "failed" and one.log else ""
+        found.setdefault((wrong.status, error.message, error.detail.strip(), log), []).append(one.title)
     if not found:
         return None
     texts, blocks = [], []

@@ -24,7 +24,7 @@ import msgspec
 from d2lparams import environments
 from d2lparams.bootstrap import CELLS
 from d2lparams.bounded import Bounded
-from d2lparams.child import CHUNK, TICK, Child, Crashed, Stopped, TimedOut, ending, interpreter
+from d2lparams.child import CHUNK, TICK, Child, Crashed, Message, Stopped, TimedOut, ending, interpreter
 from d2lparams.columns import Column, UsageError
 from d2lparams.failures import failure
 from d2lparams.results import Failure, Status
@@ -36,25 +36,21 @@ GRACE = 3.0
 _NEVER = threading.Event()
 
 
-class _Message(msgspec.Struct, tag_field="event", tag=str.lower, frozen=True):
-    """An event as the process writes it, see `d2lparams.cells`."""
-
-
-class Ready(_Message, frozen=True):
+class Ready(Message, frozen=True):
     """It has started."""
 
 
-class Started(_Message, frozen=True):
+class Started(Message, frozen=True):
     """A cell begins."""
 
 
-class Shown(_Message, frozen=True):
+class Shown(Message, frozen=True):
     """A value or a figure."""
 
     data: dict[str, str]
 
 
-class Ended(_Message, frozen=True):
+class Ended(Message, frozen=True):
     """How a cell ended."""
 
     error: Failure | None
@@ -62,7 +58,7 @@ class Ended(_Message, frozen=True):
 
 
 AnyMessage = Ready | Started | Shown | Ended
-_DECODER = msgspec.json.Decoder(AnyMessage)
+"""What the process reports, see `d2lparams.cells`."""
 
 
 @dataclass
@@ -103,8 +99,10 @@ class Order:
     offline: bool = False
 
 
-class CellProcess(Child):
+class CellProcess(Child[AnyMessage]):
     """A started process that runs cells."""
+
+    decoder = msgspec.json.Decoder(AnyMessage)
 
     def __init__(self, environment: environments.Environment, column: Column) -> None:
         # Unbuffered: what is printed comes in order, and a crash does not take it along.
@@ -135,15 +133,6 @@ class CellProcess(Child):
         except OSError:
             self._process.wait(10)
             raise Crashed(self._end()) from None
-
-    def receive(self, deadline: float, stop: threading.Event) -> AnyMessage:
-        """The next event; raises as `Child.receive_line`."""
-        line = self.receive_line(deadline, stop)
-        try:
-            message: AnyMessage = _DECODER.decode(line)
-        except msgspec.DecodeError as error:
-            raise Crashed(f"the process wrote what is no event ({error}): {line[:80]!r}") from None
-        return message
 
     def interrupt(self) -> None:
         """What Ctrl-C is to a program."""
