@@ -107,12 +107,12 @@ class JaxBackend(Backend[Model]):
         params = flatten_dict(variables["params"])
         # The shared layer takes the name of its first use, so the values may have to move to another name.
         sources = [uses[to if index == layer else index] for index in range(len(uses))]
-        first = params[uses[0]["weight"]]
+        first = params[uses[0].leaves["weight"]]
         places = places_of(rebuilt, jax.ShapeDtypeStruct((1, first.shape[0]), first.dtype))
         moved = {
-            place[role]: params[source[role]]
+            place.leaves[role]: params[path]
             for place, source in zip(places, sources, strict=True)
-            for role in source
+            for role, path in source.leaves.items()
         }
         return rebuilt, {**variables, "params": unflatten_dict(moved)}
 
@@ -120,8 +120,8 @@ class JaxBackend(Backend[Model]):
         _, variables = model
         variables["params"]  # without `init` there is none, and Python says so
         for index, use in enumerate(uses_of(model)):
-            for role, path in use.items():
-                yield _parameter(variables, index, role, path)
+            for role, path in use.leaves.items():
+                yield _parameter(variables, index, role, path, use.module)
 
     def _listings(self, model: Model) -> dict[str, list[str]]:
         params = model[1].get("params", {})
@@ -155,7 +155,7 @@ class JaxBackend(Backend[Model]):
         return {
             (index, role): np.array(gradients[path]).T
             for index, use in enumerate(uses_of(model))
-            for role, path in use.items()
+            for role, path in use.leaves.items()
         }
 
     def _trainer(self, model: Model, optimizer: Optimizer) -> Trainer:
@@ -215,8 +215,8 @@ def _tied_by_parameter(model: Model, layer: int, to: int, roles: Sequence[Role])
     if not isinstance(module, nn.Module):
         raise Unsupported("what is compiled or exported has its ties for good; tie the module before")
     uses = uses_of(model)
-    ties = {uses[layer][role]: uses[to][role] for role in roles}
-    if any(path in ties for index, use in enumerate(uses) if index != layer for path in use.values()):
+    ties = {uses[layer].leaves[role]: uses[to].leaves[role] for role in roles}
+    if any(path in ties for index, use in enumerate(uses) if index != layer for path in use.leaves.values()):
         raise Unsupported(
             f"layer {layer}'s parameters are another layer's, too, and nn.map_variables maps places, not uses; "
             "build the model with all its ties"
@@ -225,7 +225,7 @@ def _tied_by_parameter(model: Model, layer: int, to: int, roles: Sequence[Role])
     return retyped(module, ties), {**variables, "params": unflatten_dict(kept)}
 
 
-def _parameter(variables: dict[str, Any], layer: int, role: Role, path: Path) -> Parameter:
+def _parameter(variables: dict[str, Any], layer: int, role: Role, path: Path, module: Path | None) -> Parameter:
     def array() -> Any:
         found = variables["params"]
         for key in path:
@@ -245,6 +245,7 @@ def _parameter(variables: dict[str, Any], layer: int, role: Role, path: Path) ->
         native_value=native,
         # Arrays are immutable and come and go; what stays, and what two uses share, is the place in the tree.
         storage=(id(variables), keys),
+        module=module,
         read=lambda: np.array(array()).T,
         read_gradient=lambda: _NOT_KEPT,
     )

@@ -113,7 +113,7 @@ class MXNetBackend(Backend[nn.Block]):
     def _parameters(self, model: nn.Block) -> Iterator[Parameter]:
         for index, use in enumerate(uses_of(model)):
             for role, (access, native) in use.parameters.items():
-                yield _parameter(index, role, access, native)
+                yield _parameter(index, role, access, native, use.block)
 
     def _listings(self, model: nn.Block) -> dict[str, list[str]]:
         parameters = model.collect_params().items()
@@ -237,7 +237,7 @@ def _ancestors(model: nn.Block, path: Sequence[str]) -> list[Any]:
     return found
 
 
-def _parameter(layer: int, role: Role, access: str, native: Any) -> Parameter:
+def _parameter(layer: int, role: Role, access: str, native: Any, block: Any) -> Parameter:
     values = native.data()
     return Parameter(
         layer=layer,
@@ -251,6 +251,7 @@ def _parameter(layer: int, role: Role, access: str, native: Any) -> Parameter:
         native=native,
         native_value=values,
         storage=id(values),
+        module=None if block is None else id(block),
         read=lambda: array_of(native.data()),
         read_gradient=lambda: Gradient(True, f"{access}.grad()", array_of(native.grad())),
     )

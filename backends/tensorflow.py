@@ -117,14 +117,14 @@ class TensorFlowBackend(Backend[Any]):
                 f"a Keras Dense holds its activation, and layer {layer} has {mine.activation.__name__} where "
                 f"layer {to} has {shared.activation.__name__}; give the model Activation layers of their own"
             )
-        width, dtype = uses_of(model)[0]["weight"][1].shape[0], layers[0].compute_dtype
+        width, dtype = uses_of(model)[0].parameters["weight"][1].shape[0], layers[0].compute_dtype
         layers[positions[layer]] = shared
         return assembled(layers, width, dtype, nested)
 
     def _parameters(self, model: Any) -> Iterator[Parameter]:
         for index, use in enumerate(uses_of(model)):
-            for role, (access, native) in use.items():
-                yield _parameter(index, role, access, native)
+            for role, (access, native) in use.parameters.items():
+                yield _parameter(index, role, access, native, use.layer)
 
     def _listings(self, model: Any) -> dict[str, list[str]]:
         expression, variables = variables_of(model)
@@ -215,7 +215,7 @@ class TensorFlowBackend(Backend[Any]):
         return CLAIMS
 
 
-def _parameter(layer: int, role: Role, access: str, native: Any) -> Parameter:
+def _parameter(layer: int, role: Role, access: str, native: Any, keras_layer: Any) -> Parameter:
     return Parameter(
         layer=layer,
         role=role,
@@ -227,6 +227,7 @@ def _parameter(layer: int, role: Role, access: str, native: Any) -> Parameter:
         native=native,
         native_value=value_of(native),
         storage=id(value_of(native).handle),
+        module=None if keras_layer is None else id(keras_layer),
         read=lambda: np.array(native.numpy()).T,
         read_gradient=lambda: _NOT_KEPT,
     )

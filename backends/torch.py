@@ -116,7 +116,7 @@ class TorchBackend(Backend[nn.Module]):
             for index, names in enumerate(_linear_nodes(model)):
                 for role, name in zip(ROLES, names):
                     access = f"net.get_parameter({name!r})"
-                    yield _parameter(index, role, name, access, model.get_parameter(name))
+                    yield _parameter(index, role, name, access, model.get_parameter(name), None)
             return
         for index, (path, module) in enumerate(_dense(model)):
             for role in ROLES:
@@ -124,7 +124,8 @@ class TorchBackend(Backend[nn.Module]):
                     parts = [part for part in path.split(".") if part]
                     access = "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in parts)
                     name = ".".join([*parts, role])
-                    yield _parameter(index, role, name, f"net{access}.{role}", getattr(module, role))
+                    native = getattr(module, role)
+                    yield _parameter(index, role, name, f"net{access}.{role}", native, module)
 
     def _listings(self, model: nn.Module) -> dict[str, list[str]]:
         return {
@@ -223,7 +224,9 @@ def _linear_nodes(model: torch.fx.GraphModule) -> list[list[str]]:
     return [[argument.target for argument in node.args[1:]] for node in nodes]
 
 
-def _parameter(layer: int, role: Role, name: str, access: str, native: Any) -> Parameter:
+def _parameter(
+    layer: int, role: Role, name: str, access: str, native: Any, module: nn.Module | None
+) -> Parameter:
     native.detach()  # a lazy parameter without values says so here, in PyTorch's own words
 
     def gradient() -> Gradient:
@@ -241,6 +244,7 @@ def _parameter(layer: int, role: Role, name: str, access: str, native: Any) -> P
         native_value=native.data,
         # Two tensors are one storage when they start at the same address, be they one Python object or not.
         storage=(native.device, native.data_ptr(), tuple(native.shape)),
+        module=None if module is None else id(module),
         read=lambda: _array(native),
         read_gradient=gradient,
     )

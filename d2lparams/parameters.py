@@ -45,6 +45,8 @@ class Parameter:
         native: the framework's own parameter object.
         native_value: the framework's own object that holds the values.
         storage: equal for two uses exactly when both are the same stored numbers.
+        module: equal for two uses exactly when one layer object makes both; None where no layer object is
+            known, as in a graph.
     """
 
     layer: int
@@ -57,6 +59,7 @@ class Parameter:
     native: Any = field(repr=False)
     native_value: Any = field(repr=False)
     storage: Hashable = field(repr=False)
+    module: Hashable = field(repr=False)
     read: Callable[[], Array] = field(repr=False)
     read_gradient: Callable[[], Gradient] = field(repr=False)
 

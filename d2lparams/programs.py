@@ -3,7 +3,7 @@
 An adapter writes how its framework builds a model and looks at one. Here stands how a program begins and ends:
 a docstring, the imports that its code needs, a net and its twin, a life cycle, the outcome as its exit code.
 
-Imports the standard library only: this module runs inside every framework's environment.
+Imports the standard library and NumPy only: this module runs inside every framework's environment.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from d2lparams.models import MLP
 from d2lparams.subjects import Lifecycle
+from d2lparams.training import Unsupported
 
 _END = """\
 net, twin = build(seed=0), build(seed=0)
@@ -44,6 +46,9 @@ def program(
         imports: by the line, what in the code needs it; "" where it is always needed.
         parts: the code. It defines `build(seed)`, `x`, `output(net)`, `whole()`, which says whether `net` still
             gives what it gave `before`, and `look(result)`, which prints what it sees and returns the outcome.
+
+    Raises:
+        Unsupported: when the life cycle is no function whose source stands for itself.
     """
     *first, last = parts
     end = _END.format(apply=getattr(lifecycle.apply, "__name__", "apply"), outcome=outcome)
@@ -53,8 +58,18 @@ def program(
 
 
 def source_of(thing: Callable[..., Any] | type) -> str:
-    """The source of a function or a class, without what is there for those who check types and style."""
-    source = inspect.getsource(thing)
+    """The source of a function or a class, without what is there for those who check types and style.
+
+    Raises:
+        Unsupported: for what has no source that stands for itself: a lambda, a `partial`, a closure.
+    """
+    name = getattr(thing, "__name__", "")
+    if not name.isidentifier() or getattr(thing, "__closure__", None):
+        raise Unsupported(
+            f"{name or thing} cannot be shown as a program of its own; write it as a function with def, which "
+            "reads nothing of a function around it"
+        )
+    source = textwrap.dedent(inspect.getsource(thing))
     lines = source.splitlines()
     # From the end, so that what is cut away moves nothing that is still to be cut.
     for line, start, end in sorted(_annotations(ast.parse(source)), reverse=True):

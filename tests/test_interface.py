@@ -104,6 +104,7 @@ def parameter(layer, storage, shape=(2, 3), dtype="float32"):
         native=None,
         native_value=None,
         storage=storage,
+        module=layer,
         read=lambda: np.full(shape, layer, dtype),
         read_gradient=lambda: Gradient(kept=False, where="nowhere"),
     )

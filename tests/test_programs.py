@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import copy
+import functools
 from typing import Any
 
 import pytest
 
-from d2lparams.interface import MLP, Lifecycle, program, source_of, ties_in_words
+from backends.numpy import Network, NumpyBackend
+from d2lparams.interface import MLP, Lifecycle, Unsupported, program, source_of, ties_in_words
+from d2lparams.results import Outcome
+from d2lparams.scenarios import Observer
+from d2lparams.scenarios.lifecycles import life_cycles_by_module
 
 
 class Typed(dict):  # type: ignore[type-arg]
@@ -74,3 +80,40 @@ def test_a_program_lives_the_life_cycle_and_imports_what_it_needs():
 )
 def test_ties_in_words(spec, words):
     assert ties_in_words(spec) == words
+
+
+def closure_over(number):
+    def inner(net, again, x):
+        return number
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [lambda net, again, x: net, functools.partial(copied), closure_over(1)],
+    ids=["lambda", "partial", "closure"],
+)
+def test_what_has_no_source_that_stands_for_itself_is_shown_by_no_program(apply):
+    with pytest.raises(Unsupported, match="cannot be shown as a program of its own"):
+        source_of(apply)
+
+
+class Silent(NumpyBackend):
+    """Its one life cycle unties, which no program can show."""
+
+    def lifecycles(self):
+        def untied(net, again, x):
+            return Network([copy.deepcopy(layer) for layer in net.layers], net.activation)
+
+        return [Lifecycle("copy", "each layer by itself", lambda net, again, x: untied(net, again, x))]
+
+    def script(self, lifecycle, spec, outcome):
+        return program(lifecycle, outcome, "What it does.", {}, ["x = 1"])
+
+
+def test_an_outcome_stands_without_the_program_that_cannot_be_written():
+    observations = []
+    life_cycles_by_module(Silent(), Observer(observations.append))
+    seen = next(one for one in observations if one.kind == "outcome")
+    assert (Outcome.of(seen.value).outcome, Outcome.of(seen.value).script) == ("broken", "")

@@ -65,7 +65,7 @@ def _edit_archive(path: Path, change: Change) -> None:
 def _applied(module: Any, restored: Any, variables: Any) -> Model:
     """The model with what was read, after a first call; the width of the input is that of the first layer."""
     # The first layer that is called: in a tree of variables another may stand before it.
-    kernel = flatten_dict(variables["params"])[uses_of((module, variables))[0]["weight"]]
+    kernel = flatten_dict(variables["params"])[uses_of((module, variables))[0].leaves["weight"]]
     jax.eval_shape(module.apply, restored, jax.ShapeDtypeStruct((1, kernel.shape[0]), kernel.dtype))
     return module, restored
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from backends.models.jax import NestMLP, plan, tied_class
-from backends.uses.jax import Model
+import jax
+
+from backends.models.jax import NestMLP, module_of, plan, tied_class
+from backends.uses.jax import Model, places_of
 from d2lparams.interface import MLP, Lifecycle, program, source_of, ties_in_words
 
 _LOOK = '''\
@@ -94,9 +96,9 @@ def script(lifecycle: Lifecycle[Model], spec: MLP, outcome: str) -> str:
     _, ties = plan(spec)
     sources = [path for path in dict.fromkeys(ties.values()) if path[-1] == "kernel"]
     if spec.by == "module":
-        first = [min(group) for group in spec.tied]
-        inner = ("net",) if spec.nested else ()
-        sources = [(*inner, f"layers_{2 * layer}", "kernel") for layer in first]
+        # Flax names a layer of a Sequential by one of its places, which need not be the first.
+        places = places_of(module_of(spec), jax.ShapeDtypeStruct((1, spec.sizes[0]), spec.dtype))
+        sources = [places[min(group)].leaves["weight"] for group in spec.tied]
     parts = [
         *([source_of(NestMLP)] if spec.nested else []),
         *([source_of(tied_class)] if ties else []),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.export
@@ -19,8 +19,17 @@ from d2lparams.interface import Role, Unsupported
 
 Model = tuple[Any, dict[str, Any]]
 Path = tuple[str, ...]
-# A use of a dense layer: where in the parameters its weight and its bias are.
-Use = dict[Role, Path]
+
+
+class Use(NamedTuple):
+    """One use of a dense layer: where in the parameters its weight and its bias are, and where its module is.
+
+    A use that is read from an exported program has no module.
+    """
+
+    leaves: dict[Role, Path]
+    module: Path | None
+
 
 LEAVES: dict[Role, str] = {"weight": "kernel", "bias": "bias"}
 
@@ -38,7 +47,8 @@ def uses_of(model: Model) -> list[Use]:
             params = variables["params"]
             names = [_sequential_name(applied, index) for index, _ in inner]
             return [
-                {role: (name, leaf) for role, leaf in LEAVES.items() if leaf in params[name]} for name in names
+                Use({role: (name, leaf) for role, leaf in LEAVES.items() if leaf in params[name]}, (name,))
+                for name in names
             ]
     leaves, form = jax.tree.flatten(variables)
     return _traced(Identity(applied), form, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
@@ -81,7 +91,7 @@ def _traced(key: Identity, form: Any, leaves: tuple[tuple[tuple[int, ...], str],
         except Exception:  # a width that does not fit fails in whatever operation meets it first
             continue
         known = flatten_dict(variables["params"])
-        if any(path not in known for use in uses for path in use.values()):
+        if any(path not in known for use in uses for path in use.leaves.values()):
             raise Unsupported("a lifted transformation such as nn.jit hides which leaf a tied layer reads")
         return uses
     return []
@@ -103,12 +113,15 @@ def _watched(function: Callable[[Any, Any], Any], variables: Any, x: Any) -> lis
         if isinstance(module, nn.Dense) and context.method_name == "__call__":
             own = module.variables["params"]
             uses.append(
-                # Where variables are mapped, a layer reads another's leaf; else it is at the layer's own place.
-                {
-                    role: leaves.get(id(own[leaf]), (*module.path, leaf))
-                    for role, leaf in LEAVES.items()
-                    if leaf in own
-                }
+                Use(
+                    # Where variables are mapped, a layer reads another's leaf; else it is at its own place.
+                    {
+                        role: leaves.get(id(own[leaf]), (*module.path, leaf))
+                        for role, leaf in LEAVES.items()
+                        if leaf in own
+                    },
+                    tuple(module.path),
+                )
             )
         return result
 
@@ -130,7 +143,7 @@ def _exported_uses(program: jax.export.Exported) -> list[Use]:
     for operation, arguments in re.findall(r"stablehlo\.(\w+) ([^:\n]*)", body):
         for number in map(int, re.findall(r"%arg(\d+)\b", arguments)):
             if number in paths and operation == "dot_general":
-                uses.append({"weight": paths[number]})
+                uses.append(Use({"weight": paths[number]}, None))
             elif number in paths and uses:
-                uses[-1].setdefault("bias", paths[number])
+                uses[-1].leaves.setdefault("bias", paths[number])
     return uses

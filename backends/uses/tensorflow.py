@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -15,8 +15,16 @@ import tensorflow as tf
 from d2lparams.interface import Role
 
 _ROLES: dict[Role, str] = {"weight": "kernel", "bias": "bias"}
-# A use of a dense layer: how its weight and bias are reached, and the variables; no bias is a None.
-Use = Mapping[Role, tuple[str, Any]]
+
+
+class Use(NamedTuple):
+    """One use of a dense layer: how its weight and bias are reached, and the variables; and the layer itself.
+
+    A use that is read from a graph alone has no layer.
+    """
+
+    parameters: Mapping[Role, tuple[str, Any]]
+    layer: Any
 
 
 def value_of(variable: Any) -> tf.Variable:
@@ -60,10 +68,12 @@ def uses_of(model: Any) -> list[Use]:
         own = model.func.__self__
         places = {id(one): place for place, one in enumerate(own.trainable_variables)}
         return [
-            {
-                role: (f"net.args[0][{places[id(one)]}]", given[places[id(one)]])
-                for role, (_, one) in use.items()
-            }
+            use._replace(
+                parameters={
+                    role: (f"net.args[0][{places[id(one)]}]", given[places[id(one)]])
+                    for role, (_, one) in use.parameters.items()
+                }
+            )
             for use in uses_of(own)
         ]
     endpoint = getattr(model, "serve", getattr(model, "call_endpoint_fn", None))
@@ -76,11 +86,14 @@ def uses_of(model: Any) -> list[Use]:
 
 def _layer_uses(model: Any, access: str) -> list[Use]:
     return [
-        {
-            role: (f"{place}.{leaf}", getattr(layer, leaf))
-            for role, leaf in _ROLES.items()
-            if role == "weight" or layer.use_bias
-        }
+        Use(
+            {
+                role: (f"{place}.{leaf}", getattr(layer, leaf))
+                for role, leaf in _ROLES.items()
+                if role == "weight" or layer.use_bias
+            },
+            layer,
+        )
         for place, layer in _dense(model, access)
     ]
 
@@ -105,8 +118,10 @@ def _graph_uses(model: Any, endpoint: Any) -> list[Use]:
     for operation in graph.get_operations():
         if operation.type == "MatMul":
             added = [one for one in operation.outputs[0].consumers() if one.type in ("BiasAdd", "AddV2")]
-            bias: Use = {"bias": read_by(added[0].inputs[1])} if added else {}
-            uses.append({"weight": read_by(operation.inputs[1]), **bias})
+            found: dict[Role, tuple[str, Any]] = {"weight": read_by(operation.inputs[1])}
+            if added:
+                found["bias"] = read_by(added[0].inputs[1])
+            uses.append(Use(found, None))
     return uses
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from d2lparams.interface import MLP, SGD, Array, Backend
+from d2lparams.interface import MLP, SGD, Array, Backend, Lifecycle, Unsupported
 from d2lparams.scenarios.examination import IS_THE_ORIGINAL, SHARES, SILENT, examine, observe_twin
 from d2lparams.scenarios.inputs import batch, built, formed, named, starting_values, values_of
 from d2lparams.scenarios.registry import Observer, scenario
@@ -87,11 +87,19 @@ def _live(backend: Backend[Any], observe: Observer, spec: MLP) -> None:
     for lifecycle in backend.lifecycles():
         with backend.fresh():
             seen = examine(backend, lifecycle, spec, twin)
-            script = backend.script(lifecycle, spec, seen.outcome) if seen.outcome in SILENT else ""
+            script = _script(backend, lifecycle, spec, seen.outcome) if seen.outcome in SILENT else ""
         observe.outcome(lifecycle.name, seen.outcome, how=lifecycle.how, evidence=seen.evidence, script=script)
         if lifecycle.name in COPIES and seen.evidence.get("original") in (IS_THE_ORIGINAL, SHARES):
             together.append(lifecycle.name)
     observe.invariant("copies that do not stand apart", together, expected=[])
+
+
+def _script(backend: Backend[Any], lifecycle: Lifecycle[Any], spec: MLP, outcome: str) -> str:
+    """The program that shows it, or "" where the backend has none to show: the outcome stands without it."""
+    try:
+        return backend.script(lifecycle, spec, outcome)
+    except Unsupported:
+        return ""
 
 
 def _values(state: State) -> dict[str, Array]:

@@ -126,6 +126,9 @@ def _observe_sharing(backend: Backend[Any], observe: Observer, spec: MLP) -> Non
     observe.trait("access to the uses", [one.access for one in uses if one.role == "weight"])
     observe.trait("own counts", backend.counts(model))
     observe.invariant("uses, by the first of one storage", partition(uses), expected=_by_first_use(spec))
+    layers = range(spec.layers)
+    objects = [spec.owner(layer) if spec.by == "module" else layer for layer in layers]
+    observe.invariant("layers, by the first of one object", _objects(uses), expected=objects)
     observe.invariant("unique values", sum(one.size for one in unique(uses)), expected=values_in(spec))
     observe.invariant("output", backend.forward(model, x), atol=output_bound(spec, values, x))
 
@@ -157,6 +160,12 @@ def _graph(uses: Sequence[Parameter]) -> list[dict[str, Any]]:
         {"layer": use.layer, "role": use.role, "name": use.native_name, "storage": storage}
         for use, storage in zip(uses, partition(uses))
     ]
+
+
+def _objects(uses: Sequence[Parameter]) -> list[int]:
+    """For every layer, the first that is the same layer object."""
+    modules = [one.module for one in uses if one.role == "weight"]
+    return [modules.index(module) for module in modules]
 
 
 def _by_first_use(spec: MLP) -> list[int]:
@@ -195,6 +204,7 @@ def _observe_tie(backend: Backend[Any], observe: Observer, model: Any) -> None:
     observe.trait("access to the two uses", [one.access, two.access])
     observe.trait("same parameter object", one.native is two.native)
     observe.invariant("one storage", one.storage == two.storage, expected=True)
+    observe.invariant("one layer object", one.module == two.module, expected=True)
     observe.invariant("equal before the write", np.array_equal(one.value, two.value), expected=True)
     written = one.value
     written[0, 0] = 100.0

@@ -163,3 +163,16 @@ def test_a_script_fails_where_the_outcome_is_another(backend, tmp_path):
     done = subprocess.run([sys.executable, path.name], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "outcome: kept"
+
+
+def test_a_script_knows_the_layer_that_many_places_share(backend, tmp_path):
+    """Layers 2 and 5 of seven: Flax, for one, calls that layer by its second place."""
+    ways = backend.lifecycles()
+    if not ways:
+        pytest.skip("the reference has no ways of its own")
+    far = MLP(sizes=(4, 8, 8, 8, 8, 8, 8, 1), tied=((2, 5),))
+    kept = next(one for one in ways if examine(backend, one, far).outcome == "kept")
+    path = tmp_path / "far.py"
+    path.write_text(backend.script(kept, far, "kept"))
+    done = subprocess.run([sys.executable, path.name], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -72,8 +72,7 @@ class WeightTieTakesTheBias(TorchBackend):
 class ModuleForParameter(TorchBackend):
     """Where two modules are to hold one weight and one bias, one module is put at both places.
 
-    Not flagged: the two differ by no number and no storage, only in what a later tie of one role would do,
-    which not every framework can
+    Flagged by: tied-by-parameter / layers, by the first of one object
     """
 
     def _mlp(self, spec: MLP) -> Any:
