@@ -49,7 +49,7 @@ from d2lparams.structures import (
     structure_of_calls,
     structure_of_places,
 )
-from d2lparams.subjects import Claim, Format, Layers, Lifecycle, Part
+from d2lparams.subjects import Claim, Format, Known, Layers, Lifecycle, Part
 from d2lparams.training import SGD, Adam, AdamW, Optimizer, Optimizers, Trainer, Unsupported
 
 __all__ = [
@@ -73,6 +73,7 @@ __all__ = [
     "Gradient",
     "Held",
     "Kind",
+    "Known",
     "Layer",
     "LayerKind",
     "Layers",

@@ -155,3 +155,28 @@ class Layers(ABC, Generic[Native]):
         Such as epsilon and momentum of a normalisation, the recurrent activation, whether there is a bias; read
         from the framework's own object or signature. Numbers and text only.
         """
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a search finds and is no news: a framework's own way, which scenarios show as an outcome or a trait.
+
+    It names one way, what it violates, and the state in which it does; anything else about the same way is new.
+
+    Attributes:
+        way: the last way before it, or the operation, where there was none.
+        violated: words of `d2lparams.exploring.judging.MUST`.
+        why: what the framework does, in one sentence.
+        error: the type of the error, where one is raised, and how it begins.
+        operations: at which it is seen; empty for the way itself.
+        traits: words that must all be among the deviation's.
+        after: a way that came before the last.
+    """
+
+    way: str
+    violated: tuple[str, ...]
+    why: str
+    error: str = ""
+    operations: tuple[str, ...] = ()
+    traits: frozenset[str] = frozenset()
+    after: str = ""

@@ -22,9 +22,10 @@ from hypothesis.errors import Flaky
 
 from d2lparams.exploring.generating import Offer, programs, simpler
 from d2lparams.exploring.judging import Deviation, judge
-from d2lparams.exploring.known import Known, known
+from d2lparams.exploring.known import known
 from d2lparams.exploring.program import Program
 from d2lparams.exploring.seen import Seen
+from d2lparams.subjects import Known
 
 HANGS = 6
 """How often a program may hang while it is made smaller: each time costs the whole limit."""

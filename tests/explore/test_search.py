@@ -13,10 +13,10 @@ import pytest
 from d2lparams.columns import parse_column
 from d2lparams.exploring import known
 from d2lparams.exploring.column import ExploredColumn
-from d2lparams.exploring.known import Known
 from d2lparams.exploring.program import Operation
 from d2lparams.exploring.scripting import write_script
 from d2lparams.exploring.searching import Search, search
+from d2lparams.subjects import Known
 
 FAKES = Path(__file__).with_name("fakes")
 Opened = Callable[..., AbstractContextManager[ExploredColumn]]
@@ -89,7 +89,7 @@ def test_each_way_and_each_violation_is_one_finding(explored):
 
 def test_what_is_known_is_counted_and_what_is_not_is_told(explored, monkeypatch):
     untying = Known("layer by layer", ("ties",), "it copies each layer by itself", traits=frozenset({"tied"}))
-    monkeypatch.setitem(known.KNOWN, "copies", (untying,))
+    monkeypatch.setattr(known, "known_of", lambda backend: (untying,))
     with explored("copies") as column:
         found = searched(column, 400)
     assert [one.deviation.way for one in found.found] == ["all but the bias"]
