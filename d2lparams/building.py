@@ -7,6 +7,7 @@ all that it started; what it prints goes to a log, and uv's news to whoever wait
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,6 +32,8 @@ from d2lparams.results import Failure
 MARKER = "d2lparams.json"
 CHUNK = 2**16
 TICK = 0.1  # seconds between two looks at what a build printed
+IMPORT_LIMIT = 600.0  # seconds; what needs longer on the slowest disk has not been seen
+LOG_LIMIT = 64 * 2**20  # bytes that one step may print
 
 
 class InstallFailed(Exception):
@@ -92,7 +96,7 @@ class Build:
         """Whether the framework can still be imported by the interpreter of the environment that is there."""
         if not self.adapter.modules:
             return True
-        code, _ = self._follow(self._importing(python), self.environ)
+        code, _ = self._follow(self._importing(python), self.environ, IMPORT_LIMIT)
         return code <= 0  # a signal, when memory runs out say, tells nothing of what is installed
 
     def _create(self) -> None:
@@ -141,6 +145,7 @@ class Build:
         self._run(
             self._importing(self._python),
             problem=f"{modules} was installed but cannot be imported",
+            limit=IMPORT_LIMIT,
         )
 
     def _importing(self, python: Path) -> list[str]:
@@ -179,9 +184,9 @@ class Build:
     def _uv_pip_install(self, *arguments: str) -> list[str]:
         return self._uv("pip", "install", "--python", self._python, *registry_flags(os.environ), *arguments)
 
-    def _run(self, command: list[str], problem: str, advice: str = "") -> None:
+    def _run(self, command: list[str], problem: str, advice: str = "", limit: float = math.inf) -> None:
         """Run a command that has to succeed; when it does not, `problem` says what that means."""
-        code, lines = self._follow(command, self.environ)
+        code, lines = self._follow(command, self.environ, limit)
         if code != 0:
             message = f"{problem}: {_reason(code, lines)}{advice}"
             raise InstallFailed(Failure(message, self._tail(), shlex.join(command)), self.log)
@@ -192,8 +197,12 @@ class Build:
             log.seek(max(log.seek(0, os.SEEK_END) - CHUNK, 0))
             return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-20:])
 
-    def _follow(self, command: list[str], environ: dict[str, str]) -> tuple[int, list[str]]:
+    def _follow(
+        self, command: list[str], environ: dict[str, str], limit: float = math.inf
+    ) -> tuple[int, list[str]]:
         """Run a command to its end; its exit status, and its last lines, each passed on as it came.
+
+        One that takes more than `limit` seconds, or prints without an end, is ended; the last line says so.
 
         It prints into the log and the log is read from there. So nothing is lost when this process is killed,
         and what it may leave running in the background holds no pipe that would be waited for.
@@ -202,7 +211,7 @@ class Build:
         with self.log.open("ab") as log, self.log.open(encoding="utf-8", errors="replace") as printed:
             log.write(f"$ {shlex.join(command)}\n".encode())
             log.flush()
-            printed.seek(0, os.SEEK_END)
+            begin, deadline = printed.seek(0, os.SEEK_END), time.monotonic() + limit
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", leash.__file__, *command],
                 env=environ,
@@ -216,6 +225,8 @@ class Build:
                 while not ended:
                     if self.cancelled.wait(TICK):
                         raise Cancelled("building the environment was cancelled")
+                    if time.monotonic() > deadline:
+                        return 1, [*lines, f"it was ended after {limit:g} s"]
                     # Before reading: what an ended process has written is all there will be.
                     ended = process.poll() is not None
                     while not self.cancelled.is_set():
@@ -226,6 +237,8 @@ class Build:
                         for line in filter(None, map(str.strip, news)):
                             lines.append(line)
                             self._pass_on(line)
+                        if log.seek(0, os.SEEK_END) - begin > LOG_LIMIT:
+                            return 1, [*lines, f"it was ended when it had printed {LOG_LIMIT >> 20} MiB"]
                         if not chunk:
                             break
                 return process.wait(), list(lines)

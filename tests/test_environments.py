@@ -203,6 +203,25 @@ def test_a_package_that_cannot_be_imported(tmp_path: Path) -> None:
     assert find(wrong) is None
 
 
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("import time; time.sleep(3600)", "it was ended after 2 s"),
+        ("while True: print('x' * 1000)", "it was ended when it had printed 1 MiB"),
+    ],
+    ids=["hangs", "floods"],
+)
+def test_an_import_without_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, said: str
+) -> None:
+    monkeypatch.setattr(building, "LOG_LIMIT", 2**20)
+    monkeypatch.setattr(building, "IMPORT_LIMIT", 2.0 if "sleep" in program else 60.0)
+    monkeypatch.setattr(building.Build, "_importing", lambda self, python: [str(python), "-c", program])
+    with pytest.raises(InstallFailed, match=f"six was installed but cannot be imported: {said}"):
+        ensure(column(tmp_path, modules=["six"]))
+    assert not list(location(column(tmp_path, modules=["six"])).parent.glob("*.building"))
+
+
 def test_a_failed_rebuild_leaves_the_old_one_standing(six: Column, false_uv: Callable[[str], None]) -> None:
     built = ensure(six)
     before = built.python.lstat().st_ino
