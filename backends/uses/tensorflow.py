@@ -46,19 +46,26 @@ def stateless(model: Any) -> Sequence[Any]:
 
 
 def wrapped(model: Any) -> Any:
-    """The model that a `tf.function` was made of."""
-    return getattr(model, "python_function", model)
+    """The model that a `tf.function` was made of, be it one of another."""
+    return _unwrapped(model)[1]
+
+
+def _unwrapped(model: Any) -> tuple[str, Any]:
+    """The model inside, and the expression that reaches it."""
+    access = "net"
+    while hasattr(model, "python_function"):
+        access, model = f"{access}.python_function", model.python_function
+    return access, model
 
 
 def variables_of(model: Any) -> tuple[str, list[Any]]:
     """The model's own list of its variables, and the expression that gives it."""
     if given := stateless(model):
         return "net.args[0]", list(given)
-    if model is not (inner := wrapped(model)):
-        return "net.python_function.weights", list(inner.weights)
+    access, model = _unwrapped(model)
     # A SavedModel that was loaded is no Keras object.
     name = "weights" if isinstance(model, keras.Layer) else "variables"
-    return f"net.{name}", list(getattr(model, name))
+    return f"{access}.{name}", list(getattr(model, name))
 
 
 def uses_of(model: Any) -> list[Use]:
@@ -79,9 +86,8 @@ def uses_of(model: Any) -> list[Use]:
     endpoint = getattr(model, "serve", getattr(model, "call_endpoint_fn", None))
     if endpoint is not None:
         return _graph_uses(model, endpoint)
-    if model is not (inner := wrapped(model)):
-        return _layer_uses(inner, "net.python_function")
-    return _layer_uses(model, "net")
+    access, model = _unwrapped(model)
+    return _layer_uses(model, access)
 
 
 def _layer_uses(model: Any, access: str) -> list[Use]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from d2lparams.interface import MLP, ROLES, Lifecycle, Unsupported
@@ -176,3 +177,25 @@ def test_a_script_knows_the_layer_that_many_places_share(backend, tmp_path):
     path.write_text(backend.script(kept, far, "kept"))
     done = subprocess.run([sys.executable, path.name], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+ONCE = {
+    "torch": "what torch.compile gives for a compiled module is a function, see FINDINGS.md",
+    "jax": "what is compiled is a module's apply, and what comes of it is no module",
+}
+
+
+def test_what_is_compiled_twice_is_read_like_what_is_compiled_once(backend):
+    compiled = [one for one in backend.lifecycles() if one.name == "compile"]
+    if not compiled:
+        pytest.skip("the reference has no ways of its own")
+    if backend.name in ONCE:
+        pytest.skip(ONCE[backend.name])
+    x = np.zeros((2, BY_MODULE.sizes[0]), "float32")
+    model = backend.mlp(BY_MODULE)
+    values = [one.value for one in backend.parameters(model)]
+    for _ in range(2):
+        model = compiled[0].apply(model, lambda: backend.mlp(BY_MODULE), x)
+    read = [one.value for one in backend.parameters(model)]
+    assert all(np.array_equal(one, other) for one, other in zip(values, read, strict=True))
+    assert backend.forward(model, x).shape == (2, BY_MODULE.sizes[-1])
