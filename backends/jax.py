@@ -105,7 +105,7 @@ class JaxBackend(Backend[Model]):
         layers[positions[layer]] = layers[positions[to]]
         rebuilt = assembled(layers, nested=type(module) is NestMLP)
         params = flatten_dict(variables["params"])
-        # The shared layer takes the name of its first use, so the values may have to move to another name.
+        # The shared layer takes the name of one of its uses, so the values may have to move to another name.
         sources = [uses[to if index == layer else index] for index in range(len(uses))]
         first = params[uses[0].leaves["weight"]]
         places = places_of(rebuilt, jax.ShapeDtypeStruct((1, first.shape[0]), first.dtype))
