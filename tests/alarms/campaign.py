@@ -8,9 +8,9 @@ Exit code 1 when there is any, with the command that shows it.
 
     python tests/alarms/campaign.py --seeds 200 --state alarms.json
 
-One worker for each framework runs many variations, seed by seed: each seed with the models of the book, and in
-one of the forms, which take turns; `--every-form` runs each seed in all of them. It prints as it goes. With a
-state file it can be stopped and goes on where it was.
+One worker for each framework runs many variations, seed by seed: each seed with the models of the book, and
+every so many seeds (`--formed`, default 1) in one of the forms, which take turns; `--every-form` runs these in
+all of them. It prints as it goes. With a state file it can be stopped and goes on where it was.
 
 `ALARMS_REPORT` names a file that the result is written to as Markdown.
 """
@@ -82,12 +82,14 @@ class State:
     seconds: float = 0.0
 
 
-def variations(seeds: int, forms: Sequence[str], every_form: bool) -> list[Variation]:
+def variations(seeds: int, forms: Sequence[str], every_form: bool, formed: int) -> list[Variation]:
     """The usual numbers first, then seed by seed."""
     found = []
     for seed in range(seeds):
-        turn = forms if every_form or not forms else [forms[seed % len(forms)]]
-        found += [Variation(seed), *(Variation(seed, form) for form in turn)]
+        found.append(Variation(seed))
+        if seed % formed == 0:
+            turn = forms if every_form else [forms[seed // formed % len(forms)]]
+            found += [Variation(seed, form) for form in turn]
     if not every_form:
         # However few seeds there are, no form is left out.
         found += [Variation(0, form) for form in forms if not any(one.form == form for one in found)]
@@ -190,6 +192,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, default=2, help="how many (default 2)")
     parser.add_argument("--form", action="append", choices=FORMS, help="default: every form")
     parser.add_argument("--every-form", action="store_true", help="each seed in every form")
+    parser.add_argument("--formed", type=int, default=1, help="of how many seeds one is run in a form, too")
     parser.add_argument("-s", "--scenario", action="append", default=[], help="default: all but the long ones")
     parser.add_argument("--full", action="store_true", help="those, too, that take long")
     parser.add_argument("--chunk", type=int, default=8, help="variations that one worker runs (default 8)")
@@ -208,7 +211,7 @@ def main(arguments: Sequence[str]) -> int:
         state = State(**found)
     todo = [
         one
-        for one in variations(order.seeds, order.form or list(FORMS), order.every_form)
+        for one in variations(order.seeds, order.form or list(FORMS), order.every_form, order.formed)
         if [one.seed, one.form] not in state.done
     ]
     began = time.monotonic()
