@@ -81,8 +81,11 @@ class KernelGradient(JaxBackend):
 
     def _gradients(self, model: Model, x: Array, y: Array) -> dict[tuple[int, Role], Array]:
         gradients = flatten_dict(gradient_tree(model, x, y)["params"])
-        uses = enumerate(uses_of(model))
-        return {(index, role): np.array(gradients[path]) for index, use in uses for role, path in use.items()}
+        return {
+            (index, role): np.array(gradients[path])
+            for index, use in enumerate(uses_of(model))
+            for role, path in use.leaves.items()
+        }
 
 
 class InitialisesAgain(JaxBackend):
@@ -110,7 +113,7 @@ class OneArrayTwoLeaves(JaxBackend):
         uses = uses_of((module, variables))
         for layer, use in enumerate(uses):
             for role in spec.roles:
-                params[use[role]] = params[uses[spec.owner(layer, role)][role]]
+                params[use.leaves[role]] = params[uses[spec.owner(layer, role)].leaves[role]]
         return module, {**variables, "params": unflatten_dict(params)}
 
     def _assign(self, model: Model, parameter: Parameter, value: Array) -> None:
