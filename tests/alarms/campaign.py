@@ -1,4 +1,4 @@
-"""Does the comparison cry wolf? All scenarios with many seeds and in every form, on every framework.
+"""Does the comparison cry wolf? Scenarios with many seeds and in every form, on every framework.
 
 A right framework must agree whatever is drawn and whatever form the models have. So every disagreement here is
 a false alarm, and every scenario that does not end well; and every outcome of a way that is another one than
@@ -10,7 +10,8 @@ Exit code 1 when there is any, with the command that shows it.
 
 One worker for each framework runs many variations, seed by seed: each seed with the models of the book, and
 every so many seeds (`--formed`, default 1) in one of the forms, which take turns; `--every-form` runs these in
-all of them. It prints as it goes. With a state file it can be stopped and goes on where it was.
+all of them. Life cycles take as long as all else together and are run when they are asked for, by
+`-s lifecycles`. It prints as it goes. With a state file it can be stopped and goes on where it was.
 
 `ALARMS_REPORT` names a file that the result is written to as Markdown.
 """
@@ -193,7 +194,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--form", action="append", choices=FORMS, help="default: every form")
     parser.add_argument("--every-form", action="store_true", help="each seed in every form")
     parser.add_argument("--formed", type=int, default=1, help="of how many seeds one is run in a form, too")
-    parser.add_argument("-s", "--scenario", action="append", default=[], help="default: all but the long ones")
+    parser.add_argument(
+        "-s",
+        "--scenario",
+        action="append",
+        default=[],
+        help="default: all but long ones and life cycles",
+    )
     parser.add_argument("--full", action="store_true", help="those, too, that take long")
     parser.add_argument("--chunk", type=int, default=8, help="variations that one worker runs (default 8)")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no further chunk after these")
@@ -202,6 +209,8 @@ def main(arguments: Sequence[str]) -> int:
 
     columns = parse_columns(order.columns)
     chosen = [one for one in parse_scenarios(order.scenario, full=order.full) if one.name not in FIXED]
+    if not order.scenario:
+        chosen = [one for one in chosen if one.group != "lifecycles"]
     state = State(asked=[*(one.name for one in columns), *(one.name for one in chosen)])
     if order.state and order.state.exists():
         found = json.loads(order.state.read_text(encoding="utf-8"))
