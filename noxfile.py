@@ -137,6 +137,7 @@ def bench(session: nox.Session) -> None:
     install(session, "--compile-bytecode", ".", group="test")
     session.run("python", "benchmarks/compare.py", *session.posargs)
     session.run("python", "benchmarks/files.py", *session.posargs)
+    session.run("python", "benchmarks/training.py")
 
 
 @nox.session

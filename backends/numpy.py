@@ -25,9 +25,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from d2lparams.interface import (
+    LOSSES,
+    MEAN_SQUARED_ERROR,
     MLP,
     ROLES,
     SGD,
+    SOFTMAX_CROSS_ENTROPY,
     Adam,
     AdamW,
     Array,
@@ -36,6 +39,7 @@ from d2lparams.interface import (
     Carrier,
     Gradient,
     Layers,
+    Loss,
     Optimizer,
     Optimizers,
     Parameter,
@@ -195,12 +199,42 @@ def _activations(model: Network, x: Array) -> list[Array]:
     return outputs
 
 
-def _loss_and_gradients(model: Network, x: Array, y: Array) -> tuple[float, dict[int, Array]]:
-    """The mean squared error and its gradients, float64, by the id of the array: uses of one array add up."""
+def _mean_squared_error(outputs: Array, y: Array) -> tuple[float, Array]:
+    """The loss, and its derivative by the outputs."""
+    difference = outputs - y
+    return float(np.mean(difference**2)), 2.0 * difference / difference.size
+
+
+def _softmax_cross_entropy(logits: Array, labels: Array) -> tuple[float, Array]:
+    """The loss, and its derivative by the logits.
+
+    Of logits z (n, classes) and labels y (n,) it is the mean over the batch of log(sum(exp(z))) - z[y], which
+    is -log(softmax(z)[y]); its derivative by z is (softmax(z) - onehot(y)) / n (Goodfellow, Bengio and
+    Courville, Deep Learning, 2016, section 6.2.2.3). The largest logit is taken from all before exp, which
+    changes neither.
+    """
+    rows = np.arange(len(labels))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    sums = np.exp(shifted).sum(axis=1, keepdims=True)
+    loss = float(np.mean(np.log(sums[:, 0]) - shifted[rows, labels]))
+    delta = np.exp(shifted) / sums
+    delta[rows, labels] -= 1.0
+    return loss, delta / len(labels)
+
+
+_OBJECTIVES: dict[Loss, Callable[[Array, Array], tuple[float, Array]]] = {
+    MEAN_SQUARED_ERROR: _mean_squared_error,
+    SOFTMAX_CROSS_ENTROPY: _softmax_cross_entropy,
+}
+
+
+def _loss_and_gradients(
+    model: Network, x: Array, y: Array, loss: Loss = MEAN_SQUARED_ERROR
+) -> tuple[float, dict[int, Array]]:
+    """A loss and its gradients, float64, by the id of the array: uses of one array add up."""
     _, derivative = _ACTIVATIONS[model.activation]
     outputs = _activations(model, x)
-    difference = outputs[-1] - y
-    delta = 2.0 * difference / difference.size
+    value, delta = _OBJECTIVES[loss](outputs[-1], y)
     gradients: dict[int, Array] = {}
     for index in reversed(range(len(model.layers))):
         layer = model.layers[index]
@@ -208,7 +242,7 @@ def _loss_and_gradients(model: Network, x: Array, y: Array) -> tuple[float, dict
             gradients[id(array)] = gradients.get(id(array), 0.0) + gradient
         if index:
             delta = (delta @ layer.weight.astype("float64")) * derivative(outputs[index])
-    return float(np.mean(difference**2)), gradients
+    return value, gradients
 
 
 class _Momentum:
@@ -248,6 +282,8 @@ class _Moments:
 class _Trainer(Trainer):
     """Each stored array is stepped once, however often it is used; the optimizer's state is float64."""
 
+    losses = LOSSES
+
     def __init__(self, model: Network, parameters: list[Parameter], optimizer: Optimizer) -> None:
         super().__init__(parameters)
         self._model, self._optimizer = model, optimizer
@@ -257,7 +293,7 @@ class _Trainer(Trainer):
         ]
 
     def _step(self, x: Array, y: Array) -> float:
-        loss, gradients = _loss_and_gradients(self._model, x, y)
+        loss, gradients = _loss_and_gradients(self._model, x, y, self._loss)
         for one, state in self._states:
             array = one.native
             array[...] = array - state.change(self._optimizer, array.astype("float64"), gradients[id(array)])

@@ -90,7 +90,7 @@ def cast(what: str, value: Array, target: str, dtype: str) -> Array:
 
 def inputs(x: Array, width: int, dtype: str) -> Array:
     """Inputs in the model's dtype; they must be (n, width)."""
-    x = cast("x", x, "the model", dtype)
+    x = _fitting("x", x, dtype)
     if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] != width:
         raise ValueError(f"x has shape {x.shape}; this model takes (n, {width}) with n of at least 1")
     return x
@@ -108,10 +108,47 @@ def first_batch(x: Array) -> Array:
 
 def batch(x: Array, y: Array, width: int, outputs: int, dtype: str) -> tuple[Array, Array]:
     """Inputs (n, width) and targets (n, outputs) in the model's dtype."""
-    x, y = inputs(x, width, dtype), cast("y", y, "the model", dtype)
+    x, y = inputs(x, width, dtype), _fitting("y", y, dtype)
     if y.shape != (x.shape[0], outputs):
         raise ValueError(f"y has shape {y.shape}; for these inputs it must be {(x.shape[0], outputs)}")
     return x, y
+
+
+def labelled(x: Array, y: Array, width: int, classes: int, dtype: str) -> tuple[Array, Array]:
+    """Inputs (n, width) in the model's dtype and labels (n,), int64, each from 0 to classes - 1."""
+    x = inputs(x, width, dtype)
+    try:
+        labels = np.asarray(y)
+    except ValueError:  # NumPy's sentence for a list of lists of many lengths tells nothing of labels
+        raise ValueError(
+            f"y must be an array of whole numbers, a label for each input; got {y!r:.80}"
+        ) from None
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"y is {labels.dtype}, but labels are whole numbers; convert it with .astype('int64')")
+    if labels.shape != x.shape[:1]:
+        raise ValueError(f"y has shape {labels.shape}; for these inputs it must be {x.shape[:1]}, labels")
+    low, high = labels.min(), labels.max()
+    if low < 0 or high >= classes:
+        wrong = low if low < 0 else high
+        raise ValueError(f"y has the label {wrong}; a model of {classes} outputs has labels 0 to {classes - 1}")
+    return x, labels if _stands(labels, "int64") else labels.astype("int64")
+
+
+def count(what: str, value: object) -> int:
+    """A whole number, zero or more."""
+    if not _whole(value) or int(value) < 0:  # type: ignore[call-overload]  # a whole number has one
+        raise ValueError(f"{what} must be a whole number, zero or more; got {value!r}")
+    return int(value)  # type: ignore[call-overload,no-any-return]
+
+
+def _fitting(what: str, value: Array, dtype: str) -> Array:
+    """As `cast` to the model's dtype, but an array that fits is not copied."""
+    return value if _stands(value, dtype) else cast(what, value, "the model", dtype)
+
+
+def _stands(value: Any, dtype: str) -> bool:
+    """Whether every framework takes an array as it stands: in order, aligned, and writable, as PyTorch asks."""
+    return type(value) is np.ndarray and value.dtype == dtype and value.flags.carray
 
 
 def _whole(value: Any) -> bool:

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args
 from d2lparams import checks
 from d2lparams.carrying import export_from, load_into
 from d2lparams.checks import Array
+from d2lparams.compiling import Price
 from d2lparams.conventions import (
     Convention,
     Conventions,
@@ -50,12 +51,28 @@ from d2lparams.structures import (
     structure_of_places,
 )
 from d2lparams.subjects import Claim, Format, Known, Layers, Lifecycle, Part
-from d2lparams.training import SGD, Adam, AdamW, Optimizer, Optimizers, Trainer, Unsupported
+from d2lparams.training import (
+    LOSSES,
+    MEAN_SQUARED_ERROR,
+    SGD,
+    SOFTMAX_CROSS_ENTROPY,
+    Adam,
+    AdamW,
+    Compile,
+    Loss,
+    Optimizer,
+    Optimizers,
+    Trainer,
+    Unsupported,
+)
 
 __all__ = [
+    "LOSSES",
+    "MEAN_SQUARED_ERROR",
     "MLP",
     "ROLES",
     "SGD",
+    "SOFTMAX_CROSS_ENTROPY",
     "Activation",
     "Adam",
     "AdamW",
@@ -64,6 +81,7 @@ __all__ = [
     "By",
     "Carrier",
     "Claim",
+    "Compile",
     "Convention",
     "Conventions",
     "DType",
@@ -78,6 +96,7 @@ __all__ = [
     "LayerKind",
     "Layers",
     "Lifecycle",
+    "Loss",
     "NativeArray",
     "NativeLayer",
     "Optimizer",
@@ -86,6 +105,7 @@ __all__ = [
     "ParameterSet",
     "Parameters",
     "Part",
+    "Price",
     "Role",
     "Step",
     "Structure",
@@ -257,11 +277,33 @@ class Backend(ABC, Generic[Model]):
         x, y = checks.batch(x, y, first.shape[1], last.shape[0], first.dtype)
         return dict(self._gradients(model, x, y))
 
-    def trainer(self, model: Model, optimizer: Optimizer) -> Trainer:
-        """What trains this model; see `Trainer`."""
+    def trainer(
+        self,
+        model: Model,
+        optimizer: Optimizer,
+        *,
+        loss: Loss = "mean squared error",
+        compile: Compile = "auto",  # noqa: A002  (it is every framework's word for it)
+    ) -> Trainer:
+        """What trains this model; see `Trainer`.
+
+        Args:
+            model: with its ties.
+            optimizer: the rule of update.
+            loss: "mean squared error", or "softmax cross-entropy" of logits and labels.
+            compile: whether steps are compiled, where that takes a compiler of seconds. "auto" begins with what
+                is ready at once, and compiles when so many steps were taken, or are asked of `run`, that it
+                pays; see `compiling`. True compiles before the first step or the second, False never.
+
+        Raises:
+            ValueError: for an optimizer, a loss or a `compile` that is none of these.
+            Unsupported: for a loss that this backend's trainer does not know.
+        """
         if not isinstance(optimizer, get_args(Optimizer)):
             raise ValueError(f"optimizer must be SGD(...), Adam(...) or AdamW(...); got {optimizer!r}")
-        return self._trainer(model, optimizer)
+        trainer = self._trainer(model, optimizer)
+        trainer.prepare(loss, compile)
+        return trainer
 
     def fresh(self) -> AbstractContextManager[Any]:
         """A clean slate for one scenario: names that the framework counts globally start again at zero."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from d2lparams.interface import MLP, Gradient, Parameter, Trainer, needs, unique
+from d2lparams.interface import MLP, Gradient, Parameter, Price, Trainer, Unsupported, needs, unique
 
 
 def refuses(sentence):
@@ -186,6 +186,62 @@ def test_a_trainer_steps_with_nothing_that_does_not_fit(x, y, sentence):
     with refuses(sentence):
         fake.step(x, y)
     assert fake.seen == []
+
+
+class Patient(Fake):
+    """Tells of each step whether it would be compiled. The model has 25 numbers."""
+
+    price = Price(compilation=6.0, step=1.0, number=1.0 / 25)
+
+    def _step(self, x, y):
+        self.seen.append(self._compiles(x))
+        return 0.5
+
+    def _run(self, x, y, steps):
+        self.seen.append(self._compiles(x, steps))
+        return [0.5] * steps
+
+
+def test_a_compilation_waits_until_so_many_steps_would_have_paid_for_it():
+    patient = Patient()
+    for _ in range(5):
+        patient.step(X, Y)
+    assert patient.seen == [False, False, False, True, True]
+
+
+def test_a_run_that_pays_for_a_compilation_is_compiled_at_once():
+    for steps, compiled in ((3, False), (4, True)):
+        patient = Patient()
+        patient.run(X, Y, steps)
+        assert patient.seen == [compiled]
+
+
+def test_batches_of_another_length_are_counted_apart():
+    patient = Patient()
+    patient.run(X, Y, 3)
+    patient.step(X[:2], Y[:2])
+    patient.step(X, Y)
+    assert patient.seen == [False, False, True]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_trainer_that_is_told_does_not_count(told):
+    patient = Patient()
+    patient.prepare("mean squared error", told)
+    for steps in (1, 100):
+        patient.run(X, Y, steps)
+    assert patient.seen == [told, told]
+
+
+def test_a_trainer_without_a_run_of_its_own_takes_steps():
+    fake = Fake()
+    losses = fake.run(X, Y, 3)
+    assert (losses.tolist(), losses.dtype, len(fake.seen)) == ([0.5] * 3, "float64", 3)
+
+
+def test_a_trainer_refuses_a_loss_that_it_does_not_know():
+    with pytest.raises(Unsupported, match="does not know the loss 'softmax cross-entropy'"):
+        Fake().prepare("softmax cross-entropy", "auto")
 
 
 # -- needs ---------------------------------------------------------------------------------------------------

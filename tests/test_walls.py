@@ -39,6 +39,7 @@ INSIDE = [
     "d2lparams.carrying",
     "d2lparams.cells",
     "d2lparams.checks",
+    "d2lparams.compiling",
     "d2lparams.conventions",
     "d2lparams.matching",
     "d2lparams.models",

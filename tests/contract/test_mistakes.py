@@ -66,6 +66,32 @@ TARGETS = {
     "float64": (np.ones((6, 2)), f"y is float64, but the model is float32; {LOSSY}"),
 }
 
+LABELS = {
+    "one for each output": (
+        np.ones((6, 2), "int64"),
+        "y has shape (6, 2); for these inputs it must be (6,), labels",
+    ),
+    "other examples": (np.ones(5, "int64"), "y has shape (5,); for these inputs it must be (6,), labels"),
+    "one for all": (np.int64(1), "y has shape (); for these inputs it must be (6,), labels"),
+    "past the last": (
+        np.array([0, 1, 2, 0, 1, 0]),
+        "y has the label 2; a model of 2 outputs has labels 0 to 1",
+    ),
+    "negative": (
+        np.array([0, 1, -1, 0, 1, 0]),
+        "y has the label -1; a model of 2 outputs has labels 0 to 1",
+    ),
+    "fractions": (
+        np.ones(6, "float32"),
+        "y is float32, but labels are whole numbers; convert it with .astype('int64')",
+    ),
+    "truths": (
+        np.ones(6, "bool"),
+        "y is bool, but labels are whole numbers; convert it with .astype('int64')",
+    ),
+    "words": (None, "y is object, but labels are whole numbers; convert it with .astype('int64')"),
+}
+
 TIES = {
     "to itself": ((1, 1), "layer 1 cannot be tied to itself; name two different layers"),
     "of another shape": (
@@ -138,6 +164,32 @@ def test_targets_that_do_not_fit(backend, model, given, sentence):
         backend.gradients(model, X, given)
     with refuses(sentence):
         backend.trainer(model, SGD(0.125)).step(X, given)
+
+
+@cases(LABELS)
+def test_labels_that_do_not_fit(backend, model, given, sentence):
+    trainer = backend.trainer(model, SGD(0.125), loss="softmax cross-entropy")
+    with refuses(sentence):
+        trainer.step(X, given)
+    with refuses(sentence):
+        trainer.run(X, given, 2)
+
+
+@pytest.mark.parametrize("steps", [-1, 1.0, True, "2", None])
+def test_a_number_of_steps_that_is_none(backend, model, steps):
+    with refuses(f"steps must be a whole number, zero or more; got {steps!r}"):
+        backend.trainer(model, SGD(0.125)).run(X, Y, steps)
+
+
+def test_a_loss_that_is_none(backend, model):
+    with refuses("loss must be one of 'mean squared error', 'softmax cross-entropy'; got 'hinge'"):
+        backend.trainer(model, SGD(0.125), loss="hinge")
+
+
+@pytest.mark.parametrize("word", ["yes", None, 1])
+def test_a_word_for_compile_that_is_none(backend, model, word):
+    with refuses(f"compile must be 'auto', True or False; got {word!r}"):
+        backend.trainer(model, SGD(0.125), compile=word)
 
 
 @cases(TIES)
