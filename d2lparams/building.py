@@ -21,13 +21,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-
-from uv import find_uv_bin
+from typing import TYPE_CHECKING
 
 from d2lparams import leash
 from d2lparams.columns import Adapter
 from d2lparams.registries import names_a_registry, registry_flags, registry_settings
-from d2lparams.results import Failure
+
+if TYPE_CHECKING:
+    from d2lparams.results import Failure
 
 MARKER = "d2lparams.json"
 CHUNK = 2**16
@@ -177,6 +178,8 @@ class Build:
         return self.scratch / "bin" / "python"
 
     def _uv(self, *arguments: str | Path) -> list[str]:
+        from uv import find_uv_bin
+
         # --project, and not another working folder: relative paths in the user's settings keep their meaning.
         always = ["--color", "never", "--project", str(self.path.parent)]
         return [find_uv_bin(), *map(str, arguments), *always, *(["--offline"] if self.offline else [])]
@@ -186,6 +189,8 @@ class Build:
 
     def _run(self, command: list[str], problem: str, advice: str = "", limit: float = math.inf) -> None:
         """Run a command that has to succeed; when it does not, `problem` says what that means."""
+        from d2lparams.results import Failure
+
         code, lines = self._follow(command, self.environ, limit)
         if code != 0:
             message = f"{problem}: {_reason(code, lines)}{advice}"

@@ -10,11 +10,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 
 EVENT_LIMIT = 64 * 2**20
 """The longest event, in bytes: more than any scenario has reason to say, and less than a parent can hold."""
+
+SHOW_STACKS = signal.SIGUSR1
+"""Makes a worker write the stacks of all its threads into the log."""
+
+
+def heading(scenario: str) -> str:
+    """The line in the log that what a scenario prints comes under."""
+    return f"--- {scenario}\n"
 
 
 class Events:

@@ -20,10 +20,9 @@ import msgspec
 
 from d2lparams.child import TICK, Child, Crashed, Message, Stopped, TimedOut, interpreter
 from d2lparams.columns import BACKENDS, Column
-from d2lparams.events import EVENT_LIMIT
+from d2lparams.events import EVENT_LIMIT, SHOW_STACKS
 from d2lparams.results import Code, Failure, Observation
 from d2lparams.variation import Variation
-from d2lparams.worker import SHOW_STACKS
 
 __all__ = [
     "TICK",

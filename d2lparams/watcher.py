@@ -16,6 +16,7 @@ from pathlib import Path
 
 from d2lparams import environments
 from d2lparams.columns import Column
+from d2lparams.events import heading
 from d2lparams.failures import failure
 from d2lparams.process import (
     AnyMessage,
@@ -33,7 +34,6 @@ from d2lparams.process import (
     command,
 )
 from d2lparams.results import Failure, Run, ScenarioResult, Status, release
-from d2lparams.worker import heading
 
 START_LIMIT = 300.0
 """Seconds until a worker must be ready. An import from a cold disk takes long."""

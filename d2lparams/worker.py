@@ -27,7 +27,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -38,7 +37,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from d2lparams.errand import end_with_parent
-from d2lparams.events import Events, take_stdout
+from d2lparams.events import SHOW_STACKS, Events, heading, take_stdout
 from d2lparams.failures import failure
 from d2lparams.interface import Backend, Unsupported
 from d2lparams.recording import Tell, recorded
@@ -47,9 +46,6 @@ from d2lparams.scenarios import Observer, Scenario, scenarios
 from d2lparams.scenarios.inputs import varied
 from d2lparams.scenarios.registry import REGISTERED
 from d2lparams.variation import Variation
-
-SHOW_STACKS = signal.SIGUSR1
-"""Makes a worker write the stacks of all its threads into the log."""
 
 
 def execute(
@@ -96,11 +92,6 @@ def execute(
         result.status, result.error = "failed", failure(error)
     result.seconds = perf_counter() - began
     return result
-
-
-def heading(scenario: str) -> str:
-    """The line in the log that what a scenario prints comes under."""
-    return f"--- {scenario}\n"
 
 
 def load_file(path: Path, name: str) -> ModuleType:

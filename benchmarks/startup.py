@@ -1,0 +1,81 @@
+"""How long do `d2lparams --help`, `list` and a usage error take, against the libraries that they stand on?
+
+The opponent is `python -c "import typer, rich"`: whoever reads arguments with typer and prints with rich
+pays for that. Both sides are processes of one interpreter, in turn, in one run; the figure is the median of the
+ratios of the rounds, and 2 is what is promised. Environments are those of the user's cache; `list` looks for
+them.
+
+    python benchmarks/startup.py [ROUNDS [FILE.json]]
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from measuring import measure, ratio, write
+
+PROMISED = 2.0
+COMMAND = "import sys; sys.argv[0] = 'd2lparams'; from d2lparams.__main__ import main; main()"
+LIBRARIES, OURS = "import typer, rich", ("--help", "list", "compare no-such-column")
+
+console = Console()
+
+
+def seconds(program: str, *arguments: str, code: int = 0) -> float:
+    """Wall-clock seconds of a program, which must end with an exit code."""
+    began = time.perf_counter()
+    ended = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+    took = time.perf_counter() - began
+    if ended.returncode != code:
+        sys.exit(f"{program} {arguments} left with exit code {ended.returncode}:\n{ended.stderr}")
+    return took
+
+
+def main(rounds: int, file: Path | None) -> None:
+    """Time everything in turn, and print the table."""
+    sides: dict[str, Callable[[], float]] = {LIBRARIES: partial(seconds, LIBRARIES)}
+    for text in OURS:
+        code = 2 if "no-such" in text else 0
+        sides[text] = partial(seconds, COMMAND, *text.split(), code=code)
+    for one in sides.values():
+        one()  # so that files are in memory, and compiled, for everyone
+    times = measure(sides, rounds)
+    table = Table("", "median, s", "spread", "ratio", "spread", title=f"{rounds} rounds")
+    rows = []
+    for name, values in times.items():
+        found = ratio(values, times[LIBRARIES])
+        spread = f"{values.low:.3f} to {values.high:.3f}"
+        around = f"{found.low:.2f} to {found.high:.2f}"
+        table.add_row(name, f"{values.median:.3f}", spread, f"{found.median:.2f}", around)
+        if name != LIBRARIES:
+            rows.append(
+                {
+                    "what": name,
+                    "seconds": values.values,
+                    "ratio": found.median,
+                    "spread": [found.low, found.high],
+                    "promised": PROMISED,
+                    "kept": found.median <= PROMISED,
+                }
+            )
+    console.print(table)
+    for row in rows:
+        word = "kept" if row["kept"] else "MISSED"
+        console.print(
+            f"{row['what']}: ratio {row['ratio']:.2f} (promised: at most {PROMISED}; {word})", style="bold"
+        )
+    if file is not None:
+        write(file, "startup", rows)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("COLUMNS", "100")
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 15, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
