@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 EVENT_LIMIT = 64 * 2**20
@@ -52,6 +53,14 @@ class Events:
             raise ValueError(f"an observation of {len(line) >> 20} MiB is more than {EVENT_LIMIT >> 20} MiB")
         self._stream.write(line)
         self._stream.flush()
+
+    def log_to(self, path: str) -> None:
+        """Have the log be another file from now on; one that cannot be written to leaves it where it was."""
+        with suppress(OSError):
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            os.dup2(file, self._log, inheritable=False)
+            os.close(file)
+        self.point_to_log()
 
     def point_to_log(self) -> None:
         """Have standard output and standard error go to the log, whatever has become of them."""
