@@ -6,6 +6,7 @@ Backends are found by their files. An adapter declares itself at the top of its 
     title      the framework's name as it writes it itself
     class      the Backend subclass in the file
     modules    what is imported to prove that an environment works
+    later      what these import only when it is needed; imported at the build, so that its bytecode is there
     aliases    other names that people use for it
     position   where its column stands; those without one come last
     reference  true for the one backend that the others are held against
@@ -55,6 +56,7 @@ class Adapter:
     requires_python: str
     dependencies: tuple[str, ...]
     modules: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     position: int = 1000
     reference: bool = False
@@ -147,7 +149,7 @@ def _declared(path: Path) -> dict[str, Any]:
         }
         optional = {
             key: table[key]
-            for key in ("modules", "aliases", "position", "reference", "environ")
+            for key in ("modules", "later", "aliases", "position", "reference", "environ")
             if key in table
         }
         return {**declared, **optional}
