@@ -78,6 +78,14 @@ NEVER = {
         "d2lparams.cli",
     },
     "d2lparams.runner": {"d2lparams.comparison", "d2lparams.reports", "d2lparams.cli", "rich"},
+    "d2lparams.workers": {
+        "d2lparams.runner",
+        "d2lparams.comparison",
+        "d2lparams.reports",
+        "d2lparams.cli",
+        "rich",
+    },
+    "d2lparams.session": {"d2lparams.reports", "d2lparams.cli", "rich"},
     "d2lparams.comparison": {
         "d2lparams.runner",
         "d2lparams.environments",
