@@ -6,6 +6,7 @@ the command does. Sessions for tools take the registries that the user's pip kno
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import nox
 
@@ -135,9 +136,13 @@ def bench(session: nox.Session) -> None:
     """What the harness costs, against what its parts need. Prints ratios; not a check."""
     # pip compiles what it installs and uv does not unless it is asked; an import without costs double.
     install(session, "--compile-bytecode", ".", group="test")
-    session.run("python", "benchmarks/compare.py", *session.posargs)
+    answers = str(Path(session.create_tmp()) / "benchmarks.json")
+    session.run("python", "benchmarks/startup.py", "15", answers)
+    session.run("python", "benchmarks/compare.py", *(session.posargs or ["5"]), answers)
+    session.run("python", "benchmarks/first_run.py", "3", answers)
     session.run("python", "benchmarks/files.py", *session.posargs)
-    session.run("python", "benchmarks/training.py")
+    session.run("python", "benchmarks/training.py", "--json", answers)
+    session.log(f"all figures: {answers}")
 
 
 @nox.session

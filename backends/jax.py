@@ -83,6 +83,10 @@ class JaxBackend(Backend[Model]):
         # Flax takes the input width from the first batch always; a lazy model is one that has not had it.
         return model if spec.lazy else self._initialize(model, np.zeros((1, spec.sizes[0]), spec.dtype))
 
+    def renew(self) -> None:
+        """Float64 is off until a model asks for it."""
+        jax.config.update("jax_enable_x64", False)
+
     def _initialize(self, model: Model, x: Array) -> Model:
         module, variables = model
         if variables:

@@ -5,6 +5,7 @@
 # title = "PyTorch"
 # class = "TorchBackend"
 # modules = ["torch", "safetensors"]
+# later = ["torch._dynamo", "torch._inductor.compile_fx"]
 # aliases = ["pytorch"]
 # position = 1
 # ///

@@ -3,29 +3,36 @@
 The opponent is a bound that no harness can beat by much. Each framework alone: one process that imports it and
 runs the same scenarios, without a harness, environments ready. The command cannot be faster than the slowest
 of these, nor than all of them divided by the cores. Both sides are timed in the same run, in turn, on the same
-machine; the figure is the ratio of the medians, and 1.5 is what is promised.
+machine; the figure is the median of the ratios of the rounds, and 1.15 is what is promised.
 
-    python benchmarks/compare.py [ROUNDS]
+A second figure is of a session: the same comparison again, in the processes that it keeps, against the first.
+It is made of one scenario of milliseconds, so that it tells what a comparison costs besides.
+
+    python benchmarks/compare.py [ROUNDS [FILE.json [SCENARIO...]]]
 """
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+import d2lparams
 from d2lparams import bootstrap
 from d2lparams.columns import Column, adapters
 from d2lparams.environments import ensure
 from d2lparams.runner import usable_cores
 
-PROMISED = 1.5
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from measuring import Row, Times, measure, show, write
+
+PROMISED = 1.15
 
 ALONE = """
 import runpy, sys
@@ -34,7 +41,8 @@ from importlib import import_module
 from d2lparams.scenarios import scenarios
 from d2lparams.worker import execute
 backend = getattr(import_module(sys.argv[2]), sys.argv[3])()
-results = [execute(scenario, backend) for scenario in scenarios().values() if not scenario.full]
+chosen = [one for one in scenarios().values() if (one.name in sys.argv[4:] if sys.argv[4:] else not one.full)]
+results = [execute(scenario, backend) for scenario in chosen]
 assert all(result.status in ("ok", "unsupported") for result in results), results
 import os
 os._exit(0)
@@ -57,48 +65,59 @@ def seconds(command: list[str], variables: Mapping[str, str] | None = None) -> f
     return took
 
 
-def main(rounds: int) -> None:
-    """Time everything in turn, and print the table and the ratio."""
-    whole = [str(Path(sys.executable).with_name("d2lparams")), "compare", "--offline"]
-    alone: dict[str, list[str]] = {}
-    imports: dict[str, list[str]] = {}
-    variables: dict[str, dict[str, str]] = {}
+def session(columns: list[str], again: bool) -> float:
+    """Seconds of a comparison in a new session, or of the second one in it."""
+    chosen = {"scenarios": ["layer-access"], "offline": True}
+    with d2lparams.Session(columns) as made:
+        for _ in range(1 + again):
+            began = time.perf_counter()
+            made.compare(**chosen)
+            took = time.perf_counter() - began
+    return took
+
+
+def main(rounds: int, file: Path | None, scenarios: list[str]) -> None:
+    """Time everything in turn, and print the table and the ratios."""
+    options = [f"--scenario={name}" for name in scenarios]
+    whole = [sys.executable, "-m", "d2lparams", "compare", "--offline", *options]
+    sides: dict[str, Callable[[], float]] = {}
     for name, adapter in adapters().items():
         environment = ensure(Column(name, adapter), progress=lambda text: console.print(text, style="dim"))
-        python = str(environment.python)
-        variables[name] = {
-            key: value.format(environment=environment.path) for key, value in adapter.environ.items()
-        }
-        alone[name] = [python, "-I", "-c", ALONE, bootstrap.__file__, f"backends.{name}", adapter.class_name]
-        imports[name] = [python, "-I", "-c", f"import {', '.join(adapter.modules)}"]
-    times: dict[str, list[float]] = {"compare": [], **{name: [] for name in alone}}
-    bare: dict[str, list[float]] = {name: [] for name in imports}
+        python, variables = str(environment.python), environment.variables(adapter)
+        program = [ALONE, bootstrap.__file__, f"backends.{name}", adapter.class_name, *scenarios]
+        bare = f"import {', '.join(adapter.modules)}"
+        sides[f"{name}, import"] = partial(seconds, [python, "-I", "-c", bare])
+        sides[name] = partial(seconds, [python, "-I", "-c", *program], variables)
+    sides["compare"] = partial(seconds, whole)
     seconds(whole)  # so that files are in memory for everyone
-    for _ in range(rounds):
-        for name in alone:
-            bare[name].append(seconds(imports[name]))
-            times[name].append(seconds(alone[name], variables[name]))
-        times["compare"].append(seconds(whole))
+    times = measure(sides, rounds)
+    cores, names = usable_cores(), list(adapters())
+    alone = list(zip(*(times[name].values for name in names)))
+    bound = Times(tuple(max(*one, sum(one) / cores) for one in alone))
+    again = measure({text: partial(session, names, text == "again") for text in ("first", "again")}, rounds)
 
-    table = Table(
-        "alone", "bare import, s", "import and scenarios, s", "spread", title=f"{rounds} rounds, medians"
-    )
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name in alone:
-        spread = f"{min(times[name]):.2f} to {max(times[name]):.2f}"
-        table.add_row(name, f"{statistics.median(bare[name]):.2f}", f"{medians[name]:.2f}", spread)
+    table = Table("", "bare import, s", "import and scenarios, s", "spread", title=f"{rounds} rounds, medians")
+    for name in [*names, "compare"]:
+        import_ = f"{times[f'{name}, import'].median:.2f}" if name in names else ""
+        spread = f"{times[name].low:.2f} to {times[name].high:.2f}"
+        table.add_row(name, import_, f"{times[name].median:.2f}", spread)
     console.print(table)
-    cores = usable_cores()
-    slowest, shared = max(medians[name] for name in alone), sum(medians[name] for name in alone) / cores
-    bound = max(slowest, shared)
-    spread = f"{min(times['compare']):.2f} to {max(times['compare']):.2f}"
-    console.print(
-        f"the slowest alone {slowest:.2f} s; all of them on {cores} cores {shared:.2f} s; bound {bound:.2f} s"
-    )
-    console.print(f"d2lparams compare {medians['compare']:.2f} s ({spread})")
-    console.print(f"ratio {medians['compare'] / bound:.2f} (promised: at most {PROMISED})", style="bold")
+    rows = [
+        Row(
+            "compare, against the slowest alone or all on the cores",
+            times["compare"],
+            bound,
+            PROMISED,
+            {"seconds": {name: values.values for name, values in times.items()}},
+        ),
+        Row("the same again in a session, against the first time", again["again"], again["first"]),
+    ]
+    show("what a comparison takes", rows)
+    if file is not None:
+        write(file, "compare", rows)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("COLUMNS", "100")
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    given = sys.argv[1:]
+    main(int(given[0]) if given else 3, Path(given[1]) if given[1:] else None, given[2:])

@@ -3,6 +3,7 @@
     import d2lparams
 
     d2lparams.compare(["torch", "jax"])       # each in an environment of its own, beside the reference
+    session = d2lparams.Session()             # whose `compare` keeps processes, and pays for imports once
     backend = d2lparams.backend("torch")      # the adapter, in this interpreter
     net = backend.mlp(d2lparams.MLP((4, 8, 1)))
     backend.export(net).save("net.safetensors")   # its values, in a form of no framework
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         Unsupported,
     )
     from d2lparams.runner import Event
+    from d2lparams.session import Session
 
 __all__ = [
     "MLP",
@@ -40,6 +42,7 @@ __all__ = [
     "Backend",
     "Parameter",
     "ParameterSet",
+    "Session",
     "Trainer",
     "Unsupported",
     "backend",
@@ -84,23 +87,20 @@ def compare(
         d2lparams.columns.UsageError: for a column, a scenario or a form that is not there.
         d2lparams.runner.Interrupted: a KeyboardInterrupt that carries what was known when it came.
     """
-    from d2lparams.columns import left_out, parse_columns, parse_scenarios, parse_variation
-    from d2lparams.comparison import compare_runs
-    from d2lparams.runner import run
+    from d2lparams import session
 
-    asked = list(scenarios)
-    chosen = parse_scenarios(asked, full=full)
-    runs = run(
-        parse_columns(columns),
-        chosen,
+    return session.compare(
+        columns,
+        scenarios,
+        full=full,
         timeout=timeout,
         jobs=jobs,
         offline=offline,
         executor=executor,
         on_event=on_event,
-        variation=parse_variation(seed, form),
+        seed=seed,
+        form=form,
     )
-    return compare_runs(runs, scenarios=chosen, left_out=left_out(asked, chosen))
 
 
 def backend(name: str) -> Backend[Any]:
@@ -123,6 +123,10 @@ def __getattr__(name: str) -> Any:
     """What a backend's interface has, imported when it is asked for: it brings NumPy along."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "Session":
+        from d2lparams.session import Session
+
+        return Session
     from d2lparams import interface
 
     return getattr(interface, name)

@@ -2,6 +2,9 @@
 
 Every step is a process of uv or of the new interpreter, in a group of its own, so that it can be stopped with
 all that it started; what it prints goes to a log, and uv's news to whoever waits.
+
+Bytecode is made by the imports that prove an environment, of what they load and of nothing else: to compile all
+that is installed takes three times as long, for most of it is never imported.
 """
 
 from __future__ import annotations
@@ -21,13 +24,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-
-from uv import find_uv_bin
+from typing import TYPE_CHECKING
 
 from d2lparams import leash
 from d2lparams.columns import Adapter
 from d2lparams.registries import names_a_registry, registry_flags, registry_settings
-from d2lparams.results import Failure
+
+if TYPE_CHECKING:
+    from d2lparams.results import Failure
 
 MARKER = "d2lparams.json"
 CHUNK = 2**16
@@ -114,7 +118,7 @@ class Build:
         self.progress(f"installing {what}")
         self._run(
             # All dependencies: uv knows which of them apply to the Python that it chose.
-            self._uv_pip_install("--compile-bytecode", *self.adapter.dependencies),
+            self._uv_pip_install(*self.adapter.dependencies),
             problem=f"{what} could not be installed",
             advice=self.advice,
         )
@@ -147,6 +151,11 @@ class Build:
             problem=f"{modules} was installed but cannot be imported",
             limit=IMPORT_LIMIT,
         )
+        if self.adapter.later:
+            self.progress(f"preparing {', '.join(self.adapter.later)}")
+            # What goes wrong here goes wrong again where it is needed, and is told there.
+            later = [*self._importing(self._python)[:-1], f"import {', '.join(self.adapter.later)}"]
+            self._follow(later, self.environ, IMPORT_LIMIT)
 
     def _importing(self, python: Path) -> list[str]:
         # -I: neither the caller's folder nor PYTHON* variables may lend it a module that it lacks.
@@ -177,6 +186,8 @@ class Build:
         return self.scratch / "bin" / "python"
 
     def _uv(self, *arguments: str | Path) -> list[str]:
+        from uv import find_uv_bin
+
         # --project, and not another working folder: relative paths in the user's settings keep their meaning.
         always = ["--color", "never", "--project", str(self.path.parent)]
         return [find_uv_bin(), *map(str, arguments), *always, *(["--offline"] if self.offline else [])]
@@ -186,6 +197,8 @@ class Build:
 
     def _run(self, command: list[str], problem: str, advice: str = "", limit: float = math.inf) -> None:
         """Run a command that has to succeed; when it does not, `problem` says what that means."""
+        from d2lparams.results import Failure
+
         code, lines = self._follow(command, self.environ, limit)
         if code != 0:
             message = f"{problem}: {_reason(code, lines)}{advice}"
@@ -255,8 +268,7 @@ class Build:
     def _pass_on(self, line: str) -> None:
         """Tell what uv says while one waits."""
         if _NEWS.match(line):
-            # After this one uv is silent for the longest step of all.
-            self.progress(f"{line}, compiling them" if line.startswith("Installed") else line)
+            self.progress(line)
 
 
 _WRITE_MARKER = """\
@@ -312,4 +324,4 @@ def _reason(code: int, lines: Sequence[str]) -> str:
 _ERROR = re.compile(r"(error:|cause:|Caused by:|\N{MULTIPLICATION SIGN}|╰─▶) *")
 
 # What uv says while one waits; the list of every package and the advice for shells stay in the log.
-_NEWS = re.compile(r"(Resolved|Downloading|Building|Built|Prepared|Installed|Bytecode compiled) ")
+_NEWS = re.compile(r"(Resolved|Downloading|Building|Built|Prepared|Installed) ")

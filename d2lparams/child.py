@@ -122,6 +122,11 @@ class Child(Generic[Said]):
                     stream.close()
 
     @property
+    def pid(self) -> int:
+        """Its number, and that of its group."""
+        return self._process.pid
+
+    @property
     def exit_code(self) -> int | None:
         """Its exit code, negative for a signal; None while it lives."""
         return self._process.poll()

@@ -6,6 +6,7 @@ Backends are found by their files. An adapter declares itself at the top of its 
     title      the framework's name as it writes it itself
     class      the Backend subclass in the file
     modules    what is imported to prove that an environment works
+    later      what these import only when it is needed; imported at the build, so that its bytecode is there
     aliases    other names that people use for it
     position   where its column stands; those without one come last
     reference  true for the one backend that the others are held against
@@ -14,6 +15,9 @@ Backends are found by their files. An adapter declares itself at the top of its 
 
 The file is read, never imported, so that the parent needs no framework. A column may also be the path of such
 a file: that is how a backend of one's own is run.
+
+What only a file of one's own needs, to be checked, is imported there: this module is loaded by every command, a
+mistyped one too.
 """
 
 from __future__ import annotations
@@ -26,12 +30,14 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-from packaging.requirements import InvalidRequirement, Requirement
-
-from d2lparams.scenarios import Scenario, scenarios
+from d2lparams.scenarios import Scenario
+from d2lparams.scenarios.catalog import catalog
 from d2lparams.variation import FORMS, LARGEST_SEED, Variation
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 BACKENDS = Path(__file__).resolve().parent.parent / "backends"
 
@@ -50,6 +56,7 @@ class Adapter:
     requires_python: str
     dependencies: tuple[str, ...]
     modules: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     position: int = 1000
     reference: bool = False
@@ -63,6 +70,8 @@ class Adapter:
     @property
     def requirements(self) -> list[Requirement]:
         """The dependencies that apply on this platform; the framework itself stands first."""
+        from packaging.requirements import Requirement
+
         parsed = [Requirement(line) for line in self.dependencies]
         return [one for one in parsed if one.marker is None or one.marker.evaluate()]
 
@@ -103,6 +112,21 @@ def read_adapter(path: Path) -> Adapter:
     Raises:
         UsageError: when the file is missing, or its metadata is missing or incomplete.
     """
+    import msgspec
+    from packaging.requirements import InvalidRequirement
+
+    try:
+        adapter = msgspec.convert(_declared(path), Adapter)
+        requirements = adapter.requirements
+    except (InvalidRequirement, msgspec.ValidationError) as error:
+        raise UsageError(f"{path}: its script block cannot be read: {error}") from None
+    if not requirements:
+        raise UsageError(f"{path}: its script block declares no dependency for this platform")
+    return adapter
+
+
+def _declared(path: Path) -> dict[str, Any]:
+    """What stands at the top of a file, as an `Adapter` takes it; of which types it is, is not looked at."""
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -125,24 +149,26 @@ def read_adapter(path: Path) -> Adapter:
         }
         optional = {
             key: table[key]
-            for key in ("modules", "aliases", "position", "reference", "environ")
+            for key in ("modules", "later", "aliases", "position", "reference", "environ")
             if key in table
         }
-        adapter = msgspec.convert({**declared, **optional}, Adapter)
-        if not adapter.requirements:
-            raise UsageError(f"{path}: its script block declares no dependency for this platform")
-    except (tomllib.TOMLDecodeError, InvalidRequirement, msgspec.ValidationError) as error:
+        return {**declared, **optional}
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: its script block cannot be read: {error}") from None
     except KeyError as error:
         raise UsageError(f"{path}: its script block lacks {error}") from None
-    return adapter
 
 
 @cache
 def adapters() -> dict[str, Adapter]:
     """The backends that are here, by name, in the order of their columns: the reference first."""
-    found = [read_adapter(path) for path in BACKENDS.glob("[!_]*.py")]
+    # That these are whole is for a test to say, and not for every command.
+    found = [Adapter(**_with_tuples(_declared(path))) for path in BACKENDS.glob("[!_]*.py")]
     return {one.name: one for one in sorted(found, key=lambda one: (one.position, one.name))}
+
+
+def _with_tuples(declared: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in declared.items()}
 
 
 def reference() -> Column:
@@ -208,7 +234,7 @@ def parse_scenarios(texts: Iterable[str], *, full: bool = False) -> list[Scenari
     Raises:
         UsageError: for a text that names none, with the nearest name.
     """
-    known, asked = scenarios(), list(texts)
+    known, asked = catalog(), list(texts)
     if not asked:
         return [one for one in known.values() if full or not one.full]
     chosen = {one.name for text in asked for one in _named(text, known.values())}
@@ -231,7 +257,7 @@ def parse_variation(seed: int = 0, form: str = "") -> Variation:
 def left_out(texts: Collection[str], chosen: Iterable[Scenario]) -> list[str]:
     """The names of the scenarios that a run of everything did not choose; no text asked for any, then."""
     names = {one.name for one in chosen}
-    return [] if texts else [name for name in scenarios() if name not in names]
+    return [] if texts else [name for name in catalog() if name not in names]
 
 
 def _named(text: str, known: Collection[Scenario]) -> list[Scenario]:

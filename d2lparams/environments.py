@@ -18,7 +18,8 @@ an environment that is found is one that worked. One that was harmed since is fo
 started in it, see `mend`. A failed rebuild leaves the old one standing. The key is a hash of all that decides
 what would be installed: where one of these changes, another environment is meant.
 
-This module decides whether to build; `building` does it. No framework is imported here.
+This module decides whether to build; `building` does it. No framework is imported here, and what only a build
+needs not before there is one.
 """
 
 from __future__ import annotations
@@ -35,12 +36,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
-from filelock import FileLock, Timeout
 
 from d2lparams.building import MARKER, Build, Cancelled, InstallFailed, beside, remove
 from d2lparams.columns import Adapter, Column, UsageError
 from d2lparams.registries import fingerprint
-from d2lparams.results import Failure
 
 __all__ = [
     "Cancelled",
@@ -140,8 +139,7 @@ def ensure(
                 build.run()
             return _read(column, build.path)
     except OSError as error:
-        message = f"the environment of {column.name} cannot be built in {build.path.parent}: {error}"
-        raise InstallFailed(Failure(message), build.log) from error
+        raise _cannot_build(column, build, error) from error
 
 
 def mend(
@@ -178,8 +176,7 @@ def mend(
             build.run()
             return True
     except OSError as error:
-        message = f"the environment of {column.name} cannot be built in {build.path.parent}: {error}"
-        raise InstallFailed(Failure(message), build.log) from error
+        raise _cannot_build(column, build, error) from error
 
 
 def clean(columns: Iterable[Column] | None = None) -> list[Path]:
@@ -193,6 +190,8 @@ def clean(columns: Iterable[Column] | None = None) -> list[Path]:
     Raises:
         UsageError: when one cannot be removed.
     """
+    from filelock import FileLock
+
     removed: list[Path] = []
     try:
         for path in _entries() if columns is None else [location(column) for column in columns]:
@@ -204,6 +203,13 @@ def clean(columns: Iterable[Column] | None = None) -> list[Path]:
     except OSError as error:
         raise UsageError(f"cannot remove the environments in {_folder()}: {error}") from error
     return removed
+
+
+def _cannot_build(column: Column, build: Build, error: OSError) -> InstallFailed:
+    from d2lparams.results import Failure
+
+    message = f"the environment of {column.name} cannot be built in {build.path.parent}: {error}"
+    return InstallFailed(Failure(message), build.log)
 
 
 def _folder() -> Path:
@@ -227,6 +233,8 @@ def _read(column: Column, path: Path) -> Environment:
 
 @contextmanager
 def _locked(path: Path, progress: Callable[[str], None], cancelled: threading.Event) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
     lock, told = FileLock(beside(path, ".lock")), False
     while not lock.is_locked:
         if cancelled.is_set():

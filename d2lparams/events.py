@@ -10,11 +10,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 EVENT_LIMIT = 64 * 2**20
 """The longest event, in bytes: more than any scenario has reason to say, and less than a parent can hold."""
+
+SHOW_STACKS = signal.SIGUSR1
+"""Makes a worker write the stacks of all its threads into the log."""
+
+
+def heading(scenario: str) -> str:
+    """The line in the log that what a scenario prints comes under."""
+    return f"--- {scenario}\n"
 
 
 class Events:
@@ -43,6 +53,14 @@ class Events:
             raise ValueError(f"an observation of {len(line) >> 20} MiB is more than {EVENT_LIMIT >> 20} MiB")
         self._stream.write(line)
         self._stream.flush()
+
+    def log_to(self, path: str) -> None:
+        """Have the log be another file from now on; one that cannot be written to leaves it where it was."""
+        with suppress(OSError):
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            os.dup2(file, self._log, inheritable=False)
+            os.close(file)
+        self.point_to_log()
 
     def point_to_log(self) -> None:
         """Have standard output and standard error go to the log, whatever has become of them."""

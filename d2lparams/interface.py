@@ -309,6 +309,13 @@ class Backend(ABC, Generic[Model]):
         """A clean slate for one scenario: names that the framework counts globally start again at zero."""
         return nullcontext()
 
+    def renew(self) -> None:
+        """Set the process's switches back to what they are in a new one: it has run, and another run follows.
+
+        What scenarios of one run may leave to each other, such as a switch for the whole process, is set back
+        here and not in `fresh`.
+        """
+
     # -- carry ---------------------------------------------------------------------------------------------
 
     def export(self, model: Model, x: Any = None, *, copy: bool = True) -> ParameterSet:

@@ -20,10 +20,9 @@ import msgspec
 
 from d2lparams.child import TICK, Child, Crashed, Message, Stopped, TimedOut, interpreter
 from d2lparams.columns import BACKENDS, Column
-from d2lparams.events import EVENT_LIMIT
+from d2lparams.events import EVENT_LIMIT, SHOW_STACKS
 from d2lparams.results import Code, Failure, Observation
 from d2lparams.variation import Variation
-from d2lparams.worker import SHOW_STACKS
 
 __all__ = [
     "TICK",
@@ -41,6 +40,7 @@ __all__ = [
     "TimedOut",
     "Worker",
     "command",
+    "serving",
 ]
 
 LOG_LIMIT, LOG_KEPT = 16 * 2**20, 2**20
@@ -51,6 +51,8 @@ SCENARIO_LIMIT = 2 * EVENT_LIMIT
 
 MOST_OBSERVATIONS = 5000
 """So many a scenario may make: more than anybody reads."""
+
+_TO_REST = 2.0  # seconds from its last result to the end of its order, when it keeps nothing back
 
 _TAIL_LINES, _TAIL_BYTES = 40, 16 * 2**10
 
@@ -130,14 +132,29 @@ class Task:
 
 def command(python: Path, column: Column, names: Sequence[str], task: Task | None = None) -> list[str]:
     """What starts a worker that runs the named scenarios on a column."""
-    task, adapter = task or Task(), column.adapter
+    task = task or Task()
+    return [*_started(python, column, task.scenario_file), *_order(column, names, task)]
+
+
+def serving(python: Path, column: Column, scenario_file: Path | None) -> list[str]:
+    """What starts a worker that runs what `Worker.order` tells it."""
+    return [*_started(python, column, scenario_file), "--serve"]
+
+
+def _started(python: Path, column: Column, scenario_file: Path | None) -> list[str]:
+    adapter = column.adapter
     ours = adapter.path.parent == BACKENDS
     return [
         *interpreter(python),
         f"--adapter={f'backends.{adapter.name}' if ours else adapter.path}",
         f"--backend={adapter.class_name}",
         *(f"--distribution={name}" for name in adapter.distributions),
-        *([f"--scenarios={task.scenario_file}"] if task.scenario_file else []),
+        *([f"--scenarios={scenario_file}"] if scenario_file else []),
+    ]
+
+
+def _order(column: Column, names: Sequence[str], task: Task) -> list[str]:
+    return [
         *([f"--stage={task.stage}"] if task.stage else []),
         *([f"--folder={task.folder}"] if task.folder else []),
         f"--column={column.name}",
@@ -149,7 +166,11 @@ def command(python: Path, column: Column, names: Sequence[str], task: Task | Non
 
 
 class Worker(Child[AnyMessage]):
-    """A started worker; a context manager that leaves nothing running."""
+    """A started worker; a context manager that leaves nothing running.
+
+    Attributes:
+        kept: whether it was started before the run that it is for.
+    """
 
     what = "the worker"
     decoder = msgspec.json.Decoder(AnyMessage)
@@ -169,13 +190,42 @@ class Worker(Child[AnyMessage]):
             threads: how many it computes with; None leaves that to the framework.
             environ: variables of its environment that the user has not set.
         """
-        self._log = log
-        self._log_start = log.stat().st_size if log.exists() else 0
-        self._left_out, self._note = 0, b""  # of the log: bytes, and the line that says so
+        self._take_log(log)
+        self.kept = False
         self._reported = self._observations = 0  # of one scenario
         shares = {"OMP_NUM_THREADS": str(threads)} if threads else {}
         with log.open("ab") as output:
             super().__init__(arguments, {**shares, **(environ or {})}, output)
+
+    def _take_log(self, log: Path) -> None:
+        self._log = log
+        self._log_start = log.stat().st_size if log.exists() else 0
+        self._left_out, self._note = 0, b""  # of the log: bytes, and the line that says so
+
+    def order(self, column: Column, names: Sequence[str], task: Task, log: Path) -> None:
+        """Have a worker that was started with `serving` run the named scenarios, and log to another file.
+
+        Raises:
+            Crashed: when it is not there any more.
+        """
+        assert self._process.stdin is not None
+        log.touch()
+        self._take_log(log)
+        told = json.dumps({"log": str(log), "arguments": _order(column, names, task)})
+        try:
+            self._process.stdin.write(told.encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise Crashed(f"{self.what} has ended") from None
+
+    def rests(self) -> bool:
+        """Whether a worker that was ordered has done all of it, and waits for the next order."""
+        if self.exit_code is not None:
+            return False
+        try:
+            return isinstance(self.receive(time.monotonic() + _TO_REST, threading.Event()), Done)
+        except (TimedOut, Crashed):
+            return False
 
     def receive(self, deadline: float, stop: threading.Event) -> AnyMessage:
         """The next event; a worker that reports without an end counts as crashed."""

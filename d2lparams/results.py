@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-
 from d2lparams.events import EVENT_LIMIT
 from d2lparams.variation import Variation
 
@@ -219,6 +217,8 @@ def jsonable(value: Any) -> Any:
 
 
 def _jsonable(value: Any, levels: int) -> Any:
+    import numpy as np  # where there are arrays it is loaded; who only reads results has no need of it
+
     if isinstance(value, (np.ndarray, np.generic)):
         return _jsonable(value.tolist(), levels)
     if isinstance(value, str) and len(value) > EVENT_LIMIT:

@@ -30,6 +30,7 @@ from d2lparams.results import Failure, Run, ScenarioResult, release
 from d2lparams.scenarios import Scenario
 from d2lparams.variation import Variation
 from d2lparams.watcher import INTERRUPTED, Event, blank_run, run_column
+from d2lparams.workers import Workers
 
 __all__ = ["Event", "Interrupted", "run", "run_column", "usable_cores"]
 
@@ -67,6 +68,7 @@ def run(
     given: Mapping[str, str] | None = None,
     variation: Variation | None = None,
     heed: Sequence[signal.Signals] = (signal.SIGINT,),
+    workers: Workers | None = None,
 ) -> list[Run]:
     """Run scenarios on columns, the columns at the same time, those that took longest before first.
 
@@ -87,6 +89,8 @@ def run(
         given: what scenarios find in `Observer.given`, by name.
         variation: the seed and the form of what scenarios use; None changes nothing.
         heed: the signals that end a run early, where they are not ignored.
+        workers: where the columns' workers come from, unless there is an `executor`; by default each is started
+            for this run and ended after it.
 
     Returns:
         A run for each column, in the order asked for.
@@ -123,6 +127,7 @@ def run(
                 tell=tell,
                 tell_end=partial(_tell_end, tell, more),
                 interrupted=interrupted,
+                workers=workers,
             )
             for name, run in ended.items():
                 runs[name] = _joined(runs[name], run) if name in runs else run
@@ -147,6 +152,7 @@ def _run_stage(
     tell: Callable[[Event], None],
     tell_end: Callable[[Run], None],
     interrupted: Callable[[], int],
+    workers: Workers | None,
 ) -> dict[str, Run]:
     """One stage of the scenarios on the columns that have something to do in it; the runs, by column."""
     stop = threading.Event()
@@ -157,7 +163,7 @@ def _run_stage(
         # Frameworks take all cores for themselves. Side by side they would wait for each other's threads.
         threads = max(usable_cores() // max(min(at_once, len(todo)), 1), 1)
         # What cannot be pickled goes only where nothing has to be.
-        work = partial(work, threads=threads, on_event=tell, stop=stop)
+        work = partial(work, threads=threads, on_event=tell, stop=stop, workers=workers)
     runs: dict[str, Run] = {}
     try:
         cells = {column.name: blank for column, blank in todo}

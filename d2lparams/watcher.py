@@ -16,6 +16,7 @@ from pathlib import Path
 
 from d2lparams import environments
 from d2lparams.columns import Column
+from d2lparams.events import heading
 from d2lparams.failures import failure
 from d2lparams.process import (
     AnyMessage,
@@ -30,10 +31,9 @@ from d2lparams.process import (
     Task,
     TimedOut,
     Worker,
-    command,
 )
 from d2lparams.results import Failure, Run, ScenarioResult, Status, release
-from d2lparams.worker import heading
+from d2lparams.workers import Workers
 
 START_LIMIT = 300.0
 """Seconds until a worker must be ready. An import from a cold disk takes long."""
@@ -77,10 +77,11 @@ def run_column(
     task: Task | None = None,
     on_event: Callable[[Event], None] | None = None,
     stop: threading.Event | None = None,
+    workers: Workers | None = None,
 ) -> Run:
     """Run scenarios on one column, from its environment to its results. What goes wrong stands in the Run.
 
-    Without the last two arguments it can be pickled, with all that it takes and gives.
+    Without the last three arguments it can be pickled, with all that it takes and gives.
 
     Args:
         column: what to run on.
@@ -93,8 +94,9 @@ def run_column(
         task: what is asked of its workers beside the scenarios.
         on_event: as for `run`.
         stop: when it is set, the worker is killed and what has not ended is not run.
+        workers: where its workers come from; by default each is started for it and ended after it.
     """
-    watched = _Column(column, scenarios, log, timeout, threads, on_event, stop)
+    watched = _Column(column, scenarios, log, timeout, threads, on_event, stop, workers)
     return watched.run(offline, rebuild, task or Task())
 
 
@@ -118,6 +120,7 @@ class _Column:
         threads: int | None,
         on_event: Callable[[Event], None] | None,
         stop: threading.Event | None,
+        workers: Workers | None,
     ) -> None:
         self._column = column
         self._result = blank_run(column, scenarios)
@@ -127,6 +130,7 @@ class _Column:
         self._threads = threads
         self._on_event = on_event
         self._stop = stop or threading.Event()
+        self._workers = workers or Workers()
         self._began = time.monotonic()
         self._ready = False
         self._turn = 0.0  # when the worker was started, or last began or ended a scenario
@@ -171,14 +175,22 @@ class _Column:
         """Start a worker for what has not run yet, and follow it to its end."""
         self._tell("starting")
         names = [cell.name for cell in self._pending]
-        arguments = command(environment.python, self._column, names, task)
-        environ = environment.variables(self._column.adapter)
         try:
-            worker = Worker(arguments, self._log, self._threads, environ)
+            worker = self._workers.take(environment, self._column, names, task, self._log, self._threads)
         except OSError as error:
             raise _NotStarted("failed", failure(error), "the worker could not be started") from error
-        with worker:
+        try:
             self._work(worker)
+        except _NotStarted:
+            # One that was kept has died meanwhile: that says nothing of the next, which is new.
+            if not worker.kept:
+                raise
+            worker.kill()
+        except BaseException:
+            worker.kill()
+            raise
+        finally:
+            self._workers.give_back(self._column, worker)
 
     def _work(self, worker: Worker) -> None:
         """Follow one worker. It takes at least one scenario off the list, so that there is an end to them."""
@@ -221,6 +233,7 @@ class _Column:
 
     def _lose(self, status: Status, message: str, worker: Worker) -> None:
         """Enter that a worker did not report an end: of the scenario whose turn it was, or of its own start."""
+        worker.kill()
         if not self._ready:
             error = Failure(f"{message}; it was still importing the backend", worker.log_tail())
             raise _NotStarted(status, error, "the worker could not be started")

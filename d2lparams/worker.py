@@ -11,6 +11,10 @@ worker keeps that stdout for itself before any of them is imported, and points t
     finished   how it ended
     done       there is no more to run
 
+With `--serve` it runs not what its arguments say but what it is told by lines of JSON on its stdin, one after
+the other, each with all of the events from `ready` to `done`; between them it waits. So a second run pays for
+no import. What the process must not carry from run to run, `Backend.renew` and `Backend.fresh` set back.
+
 A worker does not outlive its parent: it holds the other end of the parent's pipe as its stdin, and when that
 closes, it ends. Limits are the parent's business; here nothing is watched and nothing is caught but what
 Python can raise.
@@ -27,18 +31,18 @@ import importlib.metadata
 import json
 import os
 import platform
-import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from queue import SimpleQueue
 from time import perf_counter  # bound before an adapter can put another clock in its place
 from types import ModuleType
 from typing import Any, NoReturn
 
 from d2lparams.errand import end_with_parent
-from d2lparams.events import Events, take_stdout
+from d2lparams.events import SHOW_STACKS, Events, heading, take_stdout
 from d2lparams.failures import failure
 from d2lparams.interface import Backend, Unsupported
 from d2lparams.recording import Tell, recorded
@@ -47,9 +51,6 @@ from d2lparams.scenarios import Observer, Scenario, scenarios
 from d2lparams.scenarios.inputs import varied
 from d2lparams.scenarios.registry import REGISTERED
 from d2lparams.variation import Variation
-
-SHOW_STACKS = signal.SIGUSR1
-"""Makes a worker write the stacks of all its threads into the log."""
 
 
 def execute(
@@ -98,11 +99,6 @@ def execute(
     return result
 
 
-def heading(scenario: str) -> str:
-    """The line in the log that what a scenario prints comes under."""
-    return f"--- {scenario}\n"
-
-
 def load_file(path: Path, name: str) -> ModuleType:
     """Import a file that is in no package, under a name of our choosing: a file `torch.py` must not be `torch`.
 
@@ -122,8 +118,8 @@ def load_file(path: Path, name: str) -> ModuleType:
 def main(arguments: Sequence[str]) -> NoReturn:
     """Load the backend, run the scenarios, report, and leave."""
     order = _arguments(arguments)
-    events = take_stdout()
-    end_with_parent()
+    events, orders = take_stdout(), SimpleQueue[bytes]()
+    end_with_parent(orders.put)
     faulthandler.register(SHOW_STACKS, all_threads=True)
     began = perf_counter()
     try:
@@ -133,15 +129,43 @@ def main(arguments: Sequence[str]) -> NoReturn:
     except BaseException as error:  # an import that calls sys.exit() is a failed import too
         events.send("failed", error=vars(failure(error)))
         _leave(1)
-    versions = _versions(order.distribution)
-    seconds = perf_counter() - began
-    events.send(
-        "ready",
-        versions=versions,
-        python=platform.python_version(),
-        platform=_machine(),
-        seconds=seconds,
-    )
+    facts = {
+        "versions": _versions(order.distribution),
+        "python": platform.python_version(),
+        "platform": _machine(),
+        "seconds": perf_counter() - began,
+    }
+    if order.serve:
+        _serve(orders, known, backend, events, facts)
+    _run(order, todo, backend, events, facts)
+    _leave(0)
+
+
+def _serve(
+    orders: SimpleQueue[bytes],
+    known: Mapping[str, Scenario],
+    backend: Backend[Any],
+    events: Events,
+    facts: Mapping[str, Any],
+) -> NoReturn:
+    """Run what comes, until the parent is gone."""
+    while True:
+        told = json.loads(orders.get())
+        events.log_to(told["log"])
+        order = _arguments(told["arguments"], later=True)
+        _run(order, [known[name] for name in order.names], backend, events, facts)
+        backend.renew()
+
+
+def _run(
+    order: argparse.Namespace,
+    todo: Iterable[Scenario],
+    backend: Backend[Any],
+    events: Events,
+    facts: Mapping[str, Any],
+) -> None:
+    """From ready to done."""
+    events.send("ready", **facts)
     place = {
         "stage": order.stage,
         "folder": order.folder,
@@ -152,7 +176,6 @@ def main(arguments: Sequence[str]) -> NoReturn:
     for scenario in todo:
         _report(scenario, backend, events, place)
     events.send("done")
-    _leave(0)
 
 
 def _report(scenario: Scenario, backend: Backend[Any], events: Events, place: Mapping[str, Any]) -> None:
@@ -179,12 +202,14 @@ def _report(scenario: Scenario, backend: Backend[Any], events: Events, place: Ma
     events.send("finished", scenario=name, status=result.status, seconds=result.seconds, error=error)
 
 
-def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
+def _arguments(arguments: Sequence[str], *, later: bool = False) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="d2lparams worker", description="Started by d2lparams, not by hand.")
-    parser.add_argument("--adapter", required=True, help="a module, or the path of a file")
-    parser.add_argument("--backend", required=True, help="the Backend subclass in it")
-    parser.add_argument("--distribution", action="append", default=[], help="one whose version to report")
-    parser.add_argument("--scenarios", type=Path, dest="file", help="a file to take the scenarios from")
+    if not later:
+        parser.add_argument("--adapter", required=True, help="a module, or the path of a file")
+        parser.add_argument("--backend", required=True, help="the Backend subclass in it")
+        parser.add_argument("--distribution", action="append", default=[], help="one whose version to report")
+        parser.add_argument("--scenarios", type=Path, dest="file", help="a file to take the scenarios from")
+        parser.add_argument("--serve", action="store_true", help="run what comes on stdin instead")
     parser.add_argument("--stage", type=int, default=0, help="which stage of the scenarios to run")
     parser.add_argument("--folder", type=Path, help="one that all columns of the run see")
     parser.add_argument("--column", default="", help="the name of the column")

@@ -167,7 +167,7 @@ DEFAULT = ["forward", "tied-afterwards", "copies-of-one"]
 @pytest.fixture
 def few(monkeypatch):
     """Takes the place of the scenarios there are."""
-    monkeypatch.setattr(columns, "scenarios", lambda: SCENARIOS)
+    monkeypatch.setattr(columns, "catalog", lambda: SCENARIOS)
 
 
 @pytest.mark.usefixtures("few")

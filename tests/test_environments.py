@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import uv
 from filelock import FileLock
 from packaging.specifiers import SpecifierSet
 
@@ -47,7 +48,7 @@ def false_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         path = tmp_path / "uv"
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
-        monkeypatch.setattr(building, "find_uv_bin", lambda: str(path))
+        monkeypatch.setattr(uv, "find_uv_bin", lambda: str(path))
 
     return replace
 
@@ -57,6 +58,7 @@ def column(
     *dependencies: str,
     modules: Iterable[str] = ("six",),
     python: str = THIS_PYTHON,
+    later: Iterable[str] = (),
 ) -> Column:
     path = folder / "tiny.py"
     header = [
@@ -67,6 +69,7 @@ def column(
         '# title = "Tiny"',
         '# class = "Tiny"',
         f"# modules = {json.dumps(list(modules))}",
+        f"# later = {json.dumps(list(later))}",
         "# ///",
     ]
     path.write_text("\n".join(header) + "\n")
@@ -107,11 +110,19 @@ def test_it_is_built_once_and_found_again(six: Column, tmp_path: Path, monkeypat
         check=True,
     )
     assert Path(where.stdout).is_relative_to(built.path), "it works at the place where it was moved to"
-    assert list(built.path.rglob("six.*.pyc")), "bytecode is compiled at build"
+    assert list(built.path.rglob("six.*.pyc")), "bytecode of what is imported is made at the build"
 
     said.clear()
     assert ensure(six, progress=said.append) == built == find(six)
     assert said == []
+
+
+def test_bytecode_is_made_of_what_is_imported_now_or_later_and_of_nothing_else(tmp_path: Path) -> None:
+    both = ("six==1.17.0", "iniconfig==2.0.0")
+    for later, compiled in (([], False), (["iniconfig"], True), (["no_such_module", "iniconfig"], False)):
+        built = ensure(column(tmp_path, *both, later=later), rebuild=True)
+        assert list(built.path.rglob("six.*.pyc"))
+        assert bool(list(built.path.rglob("iniconfig/__pycache__/*.pyc"))) is compiled
 
 
 def test_without_its_marker_or_its_interpreter_it_is_none(six: Column) -> None:
@@ -448,10 +459,10 @@ def test_a_folder_of_wheels_that_pip_knows(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("settings", "reachable", "expected"),
     [
-        ({}, True, ["cpu/0 --dry-run --no-deps torch==2.13.0", "cpu/ --compile-bytecode torch==2.13.0 six"]),
-        ({}, False, ["cpu/0 --dry-run --no-deps torch==2.13.0", "/ --compile-bytecode torch==2.13.0 six"]),
-        ({"PIP_FIND_LINKS": "/wheels"}, True, ["/ --compile-bytecode torch==2.13.0 six"]),
-        ({"UV_TORCH_BACKEND": "cu130"}, True, ["cu130/ --compile-bytecode torch==2.13.0 six"]),
+        ({}, True, ["cpu/0 --dry-run --no-deps torch==2.13.0", "cpu/ torch==2.13.0 six"]),
+        ({}, False, ["cpu/0 --dry-run --no-deps torch==2.13.0", "/ torch==2.13.0 six"]),
+        ({"PIP_FIND_LINKS": "/wheels"}, True, ["/ torch==2.13.0 six"]),
+        ({"UV_TORCH_BACKEND": "cu130"}, True, ["cu130/ torch==2.13.0 six"]),
     ],
 )
 def test_the_cpu_build_of_torch_is_asked_for_first(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from d2lparams.columns import adapters
+from d2lparams.columns import adapters, read_adapter
 
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"torch", "mxnet", "jax", "flax", "optax", "tensorflow", "keras"}
@@ -79,6 +79,14 @@ NEVER = {
         "d2lparams.cli",
     },
     "d2lparams.runner": {"d2lparams.comparison", "d2lparams.reports", "d2lparams.cli", "rich"},
+    "d2lparams.workers": {
+        "d2lparams.runner",
+        "d2lparams.comparison",
+        "d2lparams.reports",
+        "d2lparams.cli",
+        "rich",
+    },
+    "d2lparams.session": {"d2lparams.reports", "d2lparams.cli", "rich"},
     "d2lparams.comparison": {
         "d2lparams.runner",
         "d2lparams.environments",
@@ -149,6 +157,58 @@ def test_the_harness_imports_no_framework(module, stand_ins):
 @pytest.mark.parametrize("module", HARNESS)
 def test_no_function_of_the_harness_imports_a_framework(module):
     assert not tops(imports(file_of(module))) & FRAMEWORKS
+
+
+# What a command loads that only says something: no package whose import takes longer than the command.
+HEAVY = {"numpy", "pandas", "h5py", "hypothesis", "IPython", "jinja2", "markdown_it", "packaging", "vl_convert"}
+LIGHT = {
+    "help": (["--help"], HEAVY | {"filelock", "uv"}),
+    "help of one": (["compare", "--help"], HEAVY | {"filelock", "uv"}),
+    "list": (
+        ["list"],
+        HEAVY - {"packaging"} | {"filelock", "uv"},
+    ),  # shows those of what is not built
+    "bad column": (["compare", "no-such-column"], HEAVY | {"filelock", "uv"}),
+    "bad scenario": (["compare", "-s", "no-such-scenario"], HEAVY | {"filelock", "uv"}),
+    "bad option": (["compare", "--no-such-option"], HEAVY | {"filelock", "uv"}),
+}
+
+
+@pytest.mark.parametrize(("arguments", "never"), LIGHT.values(), ids=LIGHT.keys())
+def test_what_only_says_something_loads_nothing_heavy(arguments, never, stand_ins):
+    command = f"sys.argv = ['d2lparams', *{arguments}]\ntry: main()\nexcept SystemExit: pass"
+    program = f"import sys; from d2lparams.cli import main\n{command}\nprint(*sys.modules, file=sys.stderr)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (stand_ins, ROOT)))}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    names = set(done.stderr.splitlines()[-1].split())
+    assert "d2lparams.cli" in names
+    assert not (names | tops(names)) & (never | FRAMEWORKS)
+
+
+@pytest.mark.parametrize("module", ["d2lparams.cli", "d2lparams.runner", "d2lparams.comparison"])
+def test_who_runs_columns_needs_no_numpy(module):
+    assert "numpy" not in loaded(module)
+
+
+def test_what_is_read_of_scenarios_is_what_is_registered():
+    from d2lparams.scenarios import scenarios
+    from d2lparams.scenarios.catalog import catalog
+
+    assert list(catalog().items()) == list(scenarios().items())
+
+
+def test_a_scenario_that_was_read_can_be_run():
+    from backends.numpy import NumpyBackend
+    from d2lparams.scenarios.catalog import catalog
+    from d2lparams.worker import execute
+
+    assert execute(catalog()["layer-access"], NumpyBackend()).status == "ok"
+
+
+@pytest.mark.parametrize("adapter", adapters().values(), ids=lambda adapter: adapter.name)
+def test_the_dependencies_of_an_adapter_can_be_read(adapter):
+    """No command looks at those of this distribution before it builds with them."""
+    assert read_adapter(adapter.path) == adapter
 
 
 def test_a_breach_would_be_seen(stand_ins):

@@ -4,10 +4,10 @@ Results go to standard output, progress and errors to standard error. Exit code 
 invariant agrees; 1: an invariant disagrees, or a column or a scenario failed, or there is nothing to show; 2:
 bad usage; 128 and the number of the signal: interrupted.
 
-Modules are imported by the commands that need them, so that `--help` and a usage error come at once.
+Modules are imported by the commands that need them, so that `--help` and a usage error come at once. Help is
+plain text, for typer's other kind loads a reader of Markdown. And the modules of commands write annotations as
+they are, without `from __future__ import annotations`: of text, typer would compile each, each time.
 """
-
-from __future__ import annotations
 
 import os
 import signal
@@ -27,7 +27,7 @@ app = typer.Typer(
     name="d2lparams",
     help="Parameter management on PyTorch, MXNet, JAX/Flax and TensorFlow/Keras, side by side, run for real.",
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -1,9 +1,8 @@
 """The commands that run scenarios, or show what there is to run: compare, repro, list, schema."""
 
-from __future__ import annotations
-
 import os
 import shlex
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +17,6 @@ from d2lparams.cli.console import (
     Seed,
     Timeout,
     errors,
-    listing,
     output,
     run_columns,
     state,
@@ -35,9 +33,10 @@ from d2lparams.columns import (
     parse_variation,
     unknown,
 )
-from d2lparams.scenarios import scenarios as all_scenarios
+from d2lparams.scenarios.catalog import catalog
 
 if TYPE_CHECKING:
+    from d2lparams.cli.rows import Cell
     from d2lparams.reports.scripts import Way
     from d2lparams.results import Run
 
@@ -68,13 +67,14 @@ def compare(
     The reference, written in NumPy, always runs beside them. The first run builds the environments, which
     takes some minutes; after that they are used again.
     """
-    from d2lparams.comparison import compare_runs
-    from d2lparams.reports.terminal import ComparisonView
-
     places = targets(to or [])
     asked, chosen = parse_columns(columns or []), parse_scenarios(scenario or [], full=full)
     variation = parse_variation(seed, form)
     runs, number = run_columns(asked, chosen, timeout, jobs, offline, variation=variation)
+
+    from d2lparams.comparison import compare_runs
+    from d2lparams.reports.terminal import ComparisonView
+
     comparison = compare_runs(
         runs, scenarios=chosen, left_out=left_out(scenario or [], chosen), interrupted=bool(number)
     )
@@ -133,9 +133,21 @@ def repro(
 
 def list_() -> None:
     """Show the backends, with their versions and environments, and the scenarios."""
+    from d2lparams.cli.rows import in_columns
+
+    for rows in (_backends(), _scenarios()):
+        output.print(in_columns(rows, output.width), soft_wrap=True)
+        output.print()
+    output.print(Text("-s takes names, groups and patterns such as 'tied-*'."))
+    if any(one.full for one in catalog().values()):
+        output.print(Text("(--full) takes long: it runs only with --full, or when -s asks for it."))
+
+
+def _backends() -> "list[list[Cell]]":
+    from d2lparams.cli.rows import Cell
     from d2lparams.environments import find
 
-    backends = listing("backend", "framework", "versions", "environment", "also called")
+    rows = [[Cell(text) for text in ("backend", "framework", "versions", "environment", "also called")]]
     for name, adapter in adapters().items():
         environment = find(Column(name, adapter))
         versions = (
@@ -143,26 +155,29 @@ def list_() -> None:
             if environment
             else {f"{one.name}{one.specifier}": "" for one in adapter.requirements}
         )
-        backends.add_row(
-            Text(name, "bold"),
-            adapter.title + ("\nthe reference" if adapter.reference else ""),
-            "\n".join(f"{one} {version}".strip() for one, version in versions.items()),
-            state(environment),
-            "\n".join(adapter.aliases),
+        ready = state(environment)
+        rows.append(
+            [
+                Cell(name, "bold"),
+                Cell(adapter.title + ("\nthe reference" if adapter.reference else "")),
+                Cell("\n".join(f"{one} {version}".strip() for one, version in versions.items())),
+                Cell(ready.plain, str(ready.style)),
+                Cell("\n".join(adapter.aliases)),
+            ]
         )
-    scenarios, group = listing("scenario", "section", "what it shows"), None
-    for one in all_scenarios().values():
-        if one.group != group:
-            if group:
-                scenarios.add_row()
-            scenarios.add_row(Text(f"-s {one.group}", "cyan"))
-            group = one.group
-        title = Text(one.title).append(" (--full)" if one.full else "", "yellow")
-        scenarios.add_row(Text(one.name, "bold"), one.section, title)
-    output.print(backends, "", scenarios, "")
-    output.print(Text("-s takes names, groups and patterns such as 'tied-*'."))
-    if any(one.full for one in all_scenarios().values()):
-        output.print(Text("(--full) takes long: it runs only with --full, or when -s asks for it."))
+    return rows
+
+
+def _scenarios() -> "list[list[Cell]]":
+    from d2lparams.cli.rows import Cell
+
+    rows = [[Cell(text) for text in ("scenario", "section", "what it shows")]]
+    for group, ones in groupby(catalog().values(), lambda one: one.group):
+        rows += [[]] * (len(rows) > 1) + [[Cell(f"-s {group}", "cyan")]]
+        for one in ones:
+            title = Cell(f"{one.title} (--full)", "yellow") if one.full else Cell(one.title)
+            rows.append([Cell(one.name, "bold"), Cell(one.section), title])
+    return rows
 
 
 def schema() -> None:
@@ -174,7 +189,7 @@ def schema() -> None:
     print(json.dumps(document_schema(), indent=2))  # noqa: T201  (plain text, whatever the width)
 
 
-def _explain(run: Run) -> bool:
+def _explain(run: "Run") -> bool:
     """Whether every scenario ended well; where not, what went wrong is said."""
     from d2lparams.reports.marks import text
     from d2lparams.reports.terminal import failures
@@ -188,7 +203,7 @@ def _explain(run: Run) -> bool:
     return run.status == "ok" and not unsupported
 
 
-def _hand_over(ways: list[Way], folder: Path | None) -> bool:
+def _hand_over(ways: "list[Way]", folder: Path | None) -> bool:
     """Print the scripts as they are, or write them. False when that failed, which is said."""
     from d2lparams.reports.scripts import in_files, in_one
 

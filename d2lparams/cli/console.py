@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from d2lparams.columns import Column, UsageError
 from d2lparams.variation import FORMS
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from d2lparams.environments import Environment
     from d2lparams.reports.progress import Progress
     from d2lparams.results import Run
@@ -68,6 +69,8 @@ def state(environment: Environment | None) -> Text:
 
 def listing(*headings: str) -> Table:
     """A table without lines, in which nothing is cut off."""
+    from rich.table import Table
+
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in headings:
         table.add_column(heading, overflow="fold")

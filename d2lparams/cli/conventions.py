@@ -1,7 +1,5 @@
 """The command that shows how frameworks keep the arrays of each kind of layer: conventions."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Annotated
 

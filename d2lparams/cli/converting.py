@@ -1,7 +1,5 @@
 """The command that writes one framework's checkpoint as another's: convert."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The commands under `d2lparams env`: which environments there are, to build them, to remove them."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

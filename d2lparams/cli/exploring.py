@@ -1,9 +1,6 @@
 """The command that searches a framework for what nobody has thought of: explore."""
 
-from __future__ import annotations
-
 import os
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +36,8 @@ def explore(
     Each is held against what must hold: ties, values, output, gradients, steps. What does not is made as small
     as it gets, shown, and written as a script. What is known of the framework is counted, and not told again.
     """
+    import tempfile
+
     from d2lparams.environments import InstallFailed
     from d2lparams.exploring.column import CannotStart, ExploredColumn
     from d2lparams.exploring.searching import search
@@ -62,7 +61,7 @@ def explore(
             ):
                 told = 0
 
-                def tell(so_far: Search) -> None:
+                def tell(so_far: "Search") -> None:
                     nonlocal told
                     status.update(_line(asked.name, so_far))
                     for finding in so_far.found[told:]:
@@ -109,7 +108,7 @@ def _check(folder: Path) -> None:
         raise UsageError(f"cannot write to {folder}: it is no folder, or cannot be written to")
 
 
-def _show(finding: Finding, column: ExploredColumn, folder: Path, number: int, *, shown: bool) -> None:
+def _show(finding: "Finding", column: "ExploredColumn", folder: Path, number: int, *, shown: bool) -> None:
     """A finding in full, with its script where there is time to run one."""
     from d2lparams.exploring.judging import MUST
     from d2lparams.exploring.scripting import write_script
@@ -136,7 +135,7 @@ def _show(finding: Finding, column: ExploredColumn, folder: Path, number: int, *
     output.print()
 
 
-def _told(script: Script) -> Text:
+def _told(script: "Script") -> Text:
     whose = "the framework alone" if script.own else "by d2lparams' adapter"
     told = "shows it" if script.shows else "does NOT show it by itself"
     said = f"; {script.last_line}" if script.last_line else ""
@@ -145,11 +144,11 @@ def _told(script: Script) -> Text:
     )
 
 
-def _line(name: str, so_far: Search) -> str:
+def _line(name: str, so_far: "Search") -> str:
     return f"{name}: {so_far.ran} programs run, {len(so_far.found)} new findings"
 
 
-def _sum_up(name: str, found: Search) -> None:
+def _sum_up(name: str, found: "Search") -> None:
     for one, times in found.known.most_common():
         violated = ", ".join(one.violated)
         output.print(Text(f"known, seen {times} times: {one.way} ({violated}): {one.why}"), soft_wrap=True)

@@ -1,8 +1,5 @@
 """The commands that look at files of values: inspect."""
 
-from __future__ import annotations
-
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -68,6 +65,8 @@ def inspect(
     if pattern and not found.rows:
         raise UsageError(f"{file}: {unknown('tensor matches', ' or '.join(pattern), names)}")
     if as_json:
+        import json
+
         json.dump(found.document(), sys.stdout, indent=2)
         sys.stdout.write("\n")
         return

@@ -1,7 +1,5 @@
 """The command that shows results again: of one file, or of several machines or days as one report."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterable
@@ -67,7 +65,7 @@ def _labels(files: Iterable[str]) -> list[str]:
     return labels
 
 
-def _read(file: str) -> Comparison:
+def _read(file: str) -> "Comparison":
     """A comparison from a file, which is not trusted.
 
     Raises:

@@ -1,7 +1,5 @@
 """The command that carries a model from one framework to another: transfer."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

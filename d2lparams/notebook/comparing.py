@@ -16,6 +16,7 @@ from d2lparams.results import Failure, Run
 from d2lparams.runner import Interrupted, run
 from d2lparams.scenarios import Scenario, own_cell
 from d2lparams.watcher import Event
+from d2lparams.workers import Workers
 
 WELL = ("ok", "unsupported", "not-run")
 
@@ -52,8 +53,19 @@ def scenario_of(source: str, filename: str, title: str | None = None) -> Cell:
     return Cell(Scenario("cell", "6.2", title, question, own_cell.cell, "notebook"), source, filename)
 
 
-def compare_cell(cell: Cell, options: CompareOptions, on_event: Callable[[Event], None]) -> Comparison:
+def compare_cell(
+    cell: Cell,
+    options: CompareOptions,
+    on_event: Callable[[Event], None],
+    workers: Workers | None = None,
+) -> Comparison:
     """Run a cell on each column, and put the results side by side.
+
+    Args:
+        cell: what to run.
+        options: where, and how.
+        on_event: is told of progress.
+        workers: where the processes come from.
 
     Returns:
         The comparison; an interrupted one, where the user stopped it.
@@ -71,6 +83,7 @@ def compare_cell(cell: Cell, options: CompareOptions, on_event: Callable[[Event]
                 on_event=on_event,
                 scenario_file=Path(own_cell.__file__),
                 given={"source": str(file), "filename": cell.filename},
+                workers=workers,
             )
         except Interrupted as stopped:
             runs, interrupted = stopped.runs, True

@@ -19,11 +19,18 @@ from d2lparams.notebook.arguments import compare_options, tab_options, tab_order
 from d2lparams.notebook.splitting import numbered, parts
 from d2lparams.notebook.tabs import Order, Tabs
 from d2lparams.notebook.view import bundle, title
+from d2lparams.workers import KeptWorkers
 
 TABS = Tabs()
 """Those of this kernel."""
 
 atexit.register(TABS.stop)
+
+WORKERS = KeptWorkers(once=True)
+"""Those of this kernel's cells. A cell may leave anything behind, a default dtype or a patched module, so it
+has processes of its own; they are started when the one before has ended, and wait with what they import."""
+
+atexit.register(WORKERS.close)
 
 
 class Failed(Exception):
@@ -62,6 +69,7 @@ def remove(shell: Any) -> None:
     for kind, name in (("cell", "compare"), ("cell", "tab"), ("line", "tab")):
         shell.magics_manager.magics[kind].pop(name, None)
     TABS.stop()
+    WORKERS.end()
 
 
 def compare(shell: Any, line: str, cell: str) -> Any:
@@ -76,7 +84,8 @@ def compare(shell: Any, line: str, cell: str) -> Any:
     down what it sees: `observe.invariant` for what all must agree on with the reference, `observe.trait` for a
     framework's own way. Also np, MLP, SGD, Adam, AdamW and Unsupported. A text at its top is the question.
 
-    Its result is the comparison.
+    Its result is the comparison. What a cell does to its process is gone with it: each cell finds a new one,
+    which was started while you read what the last one showed; `%unload_ext d2lparams` ends those that wait.
 
         COLUMN...       torch, mxnet, jax, tensorflow, NAME@VERSION, a backend's file; none: all four
         --timeout S     seconds that it may take on one column (60)
@@ -96,7 +105,8 @@ def compare(shell: Any, line: str, cell: str) -> Any:
         raise BadSyntax(error, shell) from None
     titles = {column.name: title(column) for column in options.columns}
     with Board(titles, live=live, quiet=options.quiet) as board:
-        comparison = compare_cell(asked, options, board)
+        comparison = compare_cell(asked, options, board, WORKERS)
+    WORKERS.restock()
     board.show(failures(comparison.columns))
     if options.name:
         shell.user_ns[options.name] = comparison

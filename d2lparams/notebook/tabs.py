@@ -114,11 +114,6 @@ class CellProcess(Child[AnyMessage]):
         self._selector.register(self._printed, selectors.EVENT_READ, self._hear)
         self.hear: Callable[[bytes], object] = lambda chunk: None
 
-    @property
-    def pid(self) -> int:
-        """Its number, and that of its group."""
-        return self._process.pid
-
     def send(self, source: str, filename: str) -> None:
         """Have it run a cell.
 

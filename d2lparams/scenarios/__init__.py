@@ -1,6 +1,13 @@
 """What is run on every backend; one module per subject, in the order in which the book tells it."""
 
-from d2lparams.scenarios.registry import REGISTERED, Observer, Scenario, scenario
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from d2lparams.scenarios.description import Scenario
+
+if TYPE_CHECKING:
+    from d2lparams.scenarios.registry import Observer, scenario
 
 __all__ = ["Observer", "Scenario", "scenario", "scenarios"]
 
@@ -36,7 +43,17 @@ def scenarios() -> dict[str, Scenario]:
         transfers,
         tying,
     )
+    from d2lparams.scenarios.registry import REGISTERED
 
     # A file of scenarios that is run instead of these registers its own beside them.
     ours = [one for one in REGISTERED.values() if one.group in ORDER]
     return {one.name: one for one in sorted(ours, key=lambda one: ORDER.index(one.group))}
+
+
+def __getattr__(name: str) -> Any:
+    """What running a scenario takes, imported when it is asked for: a list of scenarios does without it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from d2lparams.scenarios import registry
+
+    return getattr(registry, name)

@@ -14,39 +14,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from d2lparams.interface import Backend
 from d2lparams.results import Form, Observation, Outcome, jsonable
-
-Function = Callable[[Backend[Any], "Observer"], None]
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A scenario as it is listed and run.
-
-    Attributes:
-        name: the function's, with hyphens; what `-s` takes.
-        section: of *Dive into Deep Learning* that it belongs to.
-        title: one line.
-        question: the function's docstring: what is asked, and what to look for.
-        group: the subject, which is the name of the module that it stands in.
-        full: whether it runs only when it is asked for, because it takes long.
-        stages: how often it is called on each column. A stage begins when the one before has ended on every
-            column, and finds what that left in `Observer.folder`; the observations of all are one result.
-    """
-
-    name: str
-    section: str
-    title: str
-    question: str
-    function: Function
-    group: str = ""
-    full: bool = False
-    stages: int = 1
+from d2lparams.scenarios.description import Function, Scenario
 
 
 class Observer:

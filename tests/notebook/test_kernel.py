@@ -138,6 +138,28 @@ def test_an_interrupt_stops_the_workers_and_shows_what_was_known(kernel: Any) ->
     assert "1 same" in kernel.run("%%compare numpy\nobserve.trait('again', 2)\n").text
 
 
+def test_a_cell_finds_a_new_process_that_has_waited_for_it(kernel: Any) -> None:
+    cell = (
+        "%%compare torch --name seen\nimport os\nobserve.trait('pid', os.getpid())\n"
+        "if backend.name == 'torch':\n    import torch\n"
+        "    observe.trait('before', str(torch.get_default_dtype()))\n"
+        "    torch.set_default_dtype(torch.float64)\n"
+    )
+    used: list[int] = []
+    waiting: list[int] = []
+    for _ in range(3):
+        assert kernel.run(cell).status == "ok"
+        values = kernel.value("{row.observation: row.values['torch'] for row in seen.rows}")
+        assert values["before"] == "torch.float32"
+        used.append(values["pid"])
+        assert not used[1:] or used[-1] in waiting
+        waiting = children(kernel.manager.provisioner.pid)
+        assert len(waiting) == 2
+    assert gone(used)
+    kernel.run("%unload_ext d2lparams")
+    assert gone(waiting)
+
+
 def test_it_runs_in_a_thread_too(kernel: Any) -> None:
     kernel.run(
         "import threading\nfound = []\n"
