@@ -129,11 +129,11 @@ class NumpyBackend(Backend[Network]):
                     shape=array.shape,
                     dtype=str(array.dtype),
                     native=array,
-                    native_value=array,
                     storage=id(array),
                     module=id(layer),
-                    read=array.copy,
-                    read_gradient=lambda: Gradient(kept=False, where="returned by gradients()"),
+                    hold=_held,
+                    read=_copied,
+                    read_gradient=_not_kept,
                 )
 
     def _listings(self, model: Network) -> dict[str, list[str]]:
@@ -183,6 +183,19 @@ class NumpyBackend(Backend[Network]):
 
     def _trainer(self, model: Network, optimizer: Optimizer) -> Trainer:
         return _Trainer(model, self.parameters(model), optimizer)
+
+
+def _held(one: Parameter) -> Array:
+    array: Array = one.native
+    return array
+
+
+def _copied(one: Parameter) -> Array:
+    return _held(one).copy()
+
+
+def _not_kept(one: Parameter) -> Gradient:
+    return Gradient(kept=False, where="returned by gradients()")
 
 
 def _activations(model: Network, x: Array) -> list[Array]:
