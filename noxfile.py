@@ -137,6 +137,8 @@ def bench(session: nox.Session) -> None:
     install(session, "--compile-bytecode", ".", group="test")
     session.run("python", "benchmarks/compare.py", *session.posargs)
     session.run("python", "benchmarks/files.py", *session.posargs)
+    session.run("python", "benchmarks/looking.py")
+    session.run("python", "benchmarks/growth.py")
 
 
 @nox.session

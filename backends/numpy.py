@@ -95,8 +95,9 @@ class NumpyBackend(Backend[Network]):
             layers.append(Dense(outputs, None if spec.lazy else inputs, spec.dtype))
         net = Network(layers, spec.activation)
         for group in spec.tied:
-            for layer in sorted(group)[1:]:
-                self._tie(net, layer, min(group), spec.by, spec.roles)
+            first, *others = sorted(group)
+            for layer in others:
+                self._tie(net, layer, first, spec.by, spec.roles)
         return net
 
     def _initialize(self, model: Network, x: Array) -> Network:

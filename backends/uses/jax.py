@@ -39,8 +39,10 @@ def uses_of(model: Model) -> list[Use]:
     module, variables = model
     if isinstance(module, jax.export.Exported):
         return _exported_uses(module)
-    # A function made of `module.apply` by jax.jit and the like tells what it wraps.
-    applied: Any = getattr(getattr(module, "__wrapped__", module), "__self__", module)
+    applied: Any = module
+    if not isinstance(module, nn.Module):
+        # A function made of `module.apply` by jax.jit and the like tells what it wraps.
+        applied = getattr(getattr(module, "__wrapped__", module), "__self__", module)
     if type(applied) is nn.Sequential:
         inner = [one for one in applied.layers if isinstance(one, nn.Module)]
         if all(type(one) is nn.Dense for one in inner):
@@ -50,7 +52,7 @@ def uses_of(model: Model) -> list[Use]:
                 for name in (names[id(one)] for one in inner)
             ]
     leaves, form = jax.tree.flatten(variables)
-    return _traced(Identity(applied), form, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
+    return _traced(Identity(applied), form, tuple([(leaf.shape, leaf.dtype) for leaf in leaves]))
 
 
 def _sequential_names(module: nn.Sequential) -> dict[int, str]:
@@ -79,7 +81,7 @@ class Identity:
 
 
 @lru_cache(maxsize=128)
-def _traced(key: Identity, form: Any, leaves: tuple[tuple[tuple[int, ...], str], ...]) -> list[Use]:
+def _traced(key: Identity, form: Any, leaves: tuple[tuple[tuple[int, ...], Any], ...]) -> list[Use]:
     """The uses in any module: it is applied to shapes, without computing, and watched, in milliseconds.
 
     The input width is that of one of the kernels; the others do not fit.
