@@ -142,6 +142,8 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/first_run.py", "3", answers)
     session.run("python", "benchmarks/files.py", *session.posargs)
     session.run("python", "benchmarks/training.py", "--json", answers)
+    session.run("python", "benchmarks/looking.py", "--json", answers)
+    session.run("python", "benchmarks/growth.py", "--json", answers)
     session.log(f"all figures: {answers}")
 
 

@@ -26,7 +26,7 @@ In place of the module there may be what a life cycle made of it: its compiled `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -61,7 +61,7 @@ with needs("jax"):
 
     from backends.models.jax import NestMLP, assembled, module_of, retyped
     from backends.trainers.jax import JaxTrainer, compiled_for, gradient_tree
-    from backends.uses.jax import Identity, Model, Path, places_of, uses_of
+    from backends.uses.jax import Identity, Model, Path, Use, places_of, uses_of
 
 _NOT_KEPT = Gradient(kept=False, where="returned by jax.grad")
 
@@ -123,9 +123,7 @@ class JaxBackend(Backend[Model]):
     def _parameters(self, model: Model) -> Iterator[Parameter]:
         _, variables = model
         variables["params"]  # without `init` there is none, and Python says so
-        for index, use in enumerate(uses_of(model)):
-            for role, path in use.leaves.items():
-                yield _parameter(variables, index, role, path, use.module)
+        return _parameters(variables, uses_of(model))
 
     def _listings(self, model: Model) -> dict[str, list[str]]:
         params = model[1].get("params", {})
@@ -229,27 +227,55 @@ def _tied_by_parameter(model: Model, layer: int, to: int, roles: Sequence[Role])
     return retyped(module, ties), {**variables, "params": unflatten_dict(kept)}
 
 
-def _parameter(variables: dict[str, Any], layer: int, role: Role, path: Path, module: Path | None) -> Parameter:
-    def array() -> Any:
+def _parameters(variables: dict[str, Any], uses: Iterable[Use]) -> Iterator[Parameter]:
+    """The parameters of uses. Shapes and types are few, and what is made of each is made once."""
+    shapes: dict[Any, tuple[int, ...]] = {}
+    dtypes: dict[Any, str] = {}
+    tree = id(variables)
+
+    def array(path: Path) -> Any:
         found = variables["params"]
         for key in path:
             found = found[key]
         return found
 
-    native, keys = array(), ("params", *path)
-    return Parameter(
-        layer=layer,
-        role=role,
-        native_name=".".join(path),
-        access="params" + "".join(f"[{key!r}]" for key in keys),
-        native_shape=tuple(native.shape),
-        shape=tuple(native.shape[::-1]),
-        dtype=str(native.dtype),
-        native=native,
-        native_value=native,
-        # Arrays are immutable and come and go; what stays, and what two uses share, is the place in the tree.
-        storage=(id(variables), keys),
-        module=module,
-        read=lambda: np.array(array()).T,
-        read_gradient=lambda: _NOT_KEPT,
-    )
+    def read(one: Parameter) -> Array:
+        # What stands there now: an array that was written is another one.
+        storage: Any = one.storage
+        return np.array(array(storage[1])).T
+
+    for layer, use in enumerate(uses):
+        for role, path in use.leaves.items():
+            native = array(path)
+            shape = native.shape
+            if (canonical := shapes.get(shape)) is None:
+                canonical = shapes[shape] = shape[::-1]
+            if (dtype := dtypes.get(native.dtype)) is None:
+                dtype = dtypes[native.dtype] = str(native.dtype)
+            name, access = ".".join(path), "".join(["params['params']", *[f"[{key!r}]" for key in path]])
+            # Arrays are immutable and come and go; what stays, and what uses share, is the place in the tree.
+            place = (tree, path)
+            # By position: names would take as long again as all the rest.
+            yield Parameter(
+                layer,
+                role,
+                name,
+                access,
+                shape,
+                canonical,
+                dtype,
+                native,
+                place,
+                use.module,
+                _held,
+                read,
+                _gradient,
+            )
+
+
+def _held(one: Parameter) -> Any:
+    return one.native
+
+
+def _gradient(one: Parameter) -> Gradient:
+    return _NOT_KEPT

@@ -20,7 +20,7 @@ model that was imported and has no blocks, is read from the nodes of its graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -111,9 +111,7 @@ class MXNetBackend(Backend[nn.Block]):
         return model
 
     def _parameters(self, model: nn.Block) -> Iterator[Parameter]:
-        for index, use in enumerate(uses_of(model)):
-            for role, (access, native) in use.parameters.items():
-                yield _parameter(index, role, access, native, use.block)
+        return _parameters(uses_of(model))
 
     def _listings(self, model: nn.Block) -> dict[str, list[str]]:
         parameters = model.collect_params().items()
@@ -237,24 +235,47 @@ def _ancestors(model: nn.Block, path: Sequence[str]) -> list[Any]:
     return found
 
 
-def _parameter(layer: int, role: Role, access: str, native: Any, block: Any) -> Parameter:
-    values = native.data()
-    return Parameter(
-        layer=layer,
-        role=role,
-        native_name=native.name,
-        access=access,
-        # Of a graph that was imported, the values have a shape and the parameters have none.
-        native_shape=tuple(values.shape),
-        shape=tuple(values.shape),
-        dtype=numpy.dtype(values.dtype).name,  # a legacy array has a class for a dtype
-        native=native,
-        native_value=values,
-        storage=id(values),
-        module=None if block is None else id(block),
-        read=lambda: array_of(native.data()),
-        read_gradient=lambda: Gradient(True, f"{access}.grad()", array_of(native.grad())),
-    )
+def _parameters(uses: Iterable[Use]) -> Iterator[Parameter]:
+    """The parameters of uses. Types are few, and the word for each is made once."""
+    dtypes: dict[Any, str] = {}
+    for layer, use in enumerate(uses):
+        module = None if use.block is None else id(use.block)
+        for role, (access, native) in use.parameters.items():
+            values = native.data()
+            shape = native.shape
+            if shape is None or -1 in shape:
+                shape = tuple(values.shape)  # a graph that was imported knows of values only
+            if (dtype := dtypes.get(values.dtype)) is None:
+                # A legacy array has a class for a dtype.
+                dtype = dtypes[values.dtype] = numpy.dtype(values.dtype).name
+            # By position: names would take as long again as all the rest.
+            yield Parameter(
+                layer,
+                role,
+                native.name,
+                access,
+                shape,
+                shape,
+                dtype,
+                native,
+                id(values),
+                module,
+                _held,
+                _copied,
+                _gradient,
+            )
+
+
+def _held(one: Parameter) -> Any:
+    return one.native.data()
+
+
+def _copied(one: Parameter) -> Array:
+    return array_of(one.native.data())
+
+
+def _gradient(one: Parameter) -> Gradient:
+    return Gradient(True, f"{one.access}.grad()", array_of(one.native.grad()))
 
 
 def _zeros(shape: tuple[int, ...], dtype: str) -> Array:

@@ -99,8 +99,9 @@ class NumpyBackend(Backend[Network]):
             layers.append(Dense(outputs, None if spec.lazy else inputs, spec.dtype))
         net = Network(layers, spec.activation)
         for group in spec.tied:
-            for layer in sorted(group)[1:]:
-                self._tie(net, layer, min(group), spec.by, spec.roles)
+            first, *others = sorted(group)
+            for layer in others:
+                self._tie(net, layer, first, spec.by, spec.roles)
         return net
 
     def _initialize(self, model: Network, x: Array) -> Network:
@@ -133,11 +134,11 @@ class NumpyBackend(Backend[Network]):
                     shape=array.shape,
                     dtype=str(array.dtype),
                     native=array,
-                    native_value=array,
                     storage=id(array),
                     module=id(layer),
-                    read=array.copy,
-                    read_gradient=lambda: Gradient(kept=False, where="returned by gradients()"),
+                    hold=_held,
+                    read=_copied,
+                    read_gradient=_not_kept,
                 )
 
     def _listings(self, model: Network) -> dict[str, list[str]]:
@@ -187,6 +188,19 @@ class NumpyBackend(Backend[Network]):
 
     def _trainer(self, model: Network, optimizer: Optimizer) -> Trainer:
         return _Trainer(model, self.parameters(model), optimizer)
+
+
+def _held(one: Parameter) -> Array:
+    array: Array = one.native
+    return array
+
+
+def _copied(one: Parameter) -> Array:
+    return _held(one).copy()
+
+
+def _not_kept(one: Parameter) -> Gradient:
+    return Gradient(kept=False, where="returned by gradients()")
 
 
 def _activations(model: Network, x: Array) -> list[Array]:

@@ -26,7 +26,7 @@ a SavedModel. They are read and trained here as well; a SavedModel's graph tells
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
@@ -61,7 +61,7 @@ with needs("tensorflow"):
 
     from backends.models.tensorflow import NestMLP, assembled, plan
     from backends.trainers.tensorflow import GraphTrainer, mean_squared_error, trainable
-    from backends.uses.tensorflow import output_of, uses_of, value_of, variables_of
+    from backends.uses.tensorflow import Use, held_by, output_of, uses_of, value_of, variables_of
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
@@ -122,9 +122,7 @@ class TensorFlowBackend(Backend[Any]):
         return assembled(layers, width, dtype, nested)
 
     def _parameters(self, model: Any) -> Iterator[Parameter]:
-        for index, use in enumerate(uses_of(model)):
-            for role, (access, native) in use.parameters.items():
-                yield _parameter(index, role, access, native, use.layer)
+        return _parameters(uses_of(model))
 
     def _listings(self, model: Any) -> dict[str, list[str]]:
         expression, variables = variables_of(model)
@@ -215,19 +213,44 @@ class TensorFlowBackend(Backend[Any]):
         return CLAIMS
 
 
-def _parameter(layer: int, role: Role, access: str, native: Any, keras_layer: Any) -> Parameter:
-    return Parameter(
-        layer=layer,
-        role=role,
-        native_name=getattr(native, "path", native.name),
-        access=access,
-        native_shape=tuple(native.shape),
-        shape=tuple(native.shape)[::-1],
-        dtype=tf.as_dtype(native.dtype).name,
-        native=native,
-        native_value=value_of(native),
-        storage=id(value_of(native).handle),
-        module=None if keras_layer is None else id(keras_layer),
-        read=lambda: np.array(native.numpy()).T,
-        read_gradient=lambda: _NOT_KEPT,
-    )
+def _parameters(uses: Iterable[Use]) -> Iterator[Parameter]:
+    """The parameters of uses. Types are few, and the word for each is made once.
+
+    Shape and type are those of TensorFlow's own variable, which has them ready; Keras' makes them each time.
+    """
+    dtypes: dict[Any, str] = {}
+    for layer, use in enumerate(uses):
+        module = None if use.layer is None else id(use.layer)
+        for role, (access, native) in use.parameters.items():
+            values = held_by(native)
+            shape = tuple(values.shape.as_list())
+            if (dtype := dtypes.get(values.dtype)) is None:
+                dtype = dtypes[values.dtype] = values.dtype.name
+            # By position: names would take as long again as all the rest.
+            yield Parameter(
+                layer,
+                role,
+                getattr(native, "path", None) or native.name,
+                access,
+                shape,
+                shape[::-1],
+                dtype,
+                native,
+                id(values.handle),
+                module,
+                _held,
+                _copied,
+                _gradient,
+            )
+
+
+def _held(one: Parameter) -> Any:
+    return value_of(one.native)
+
+
+def _copied(one: Parameter) -> Array:
+    return np.array(one.native.numpy()).T
+
+
+def _gradient(one: Parameter) -> Gradient:
+    return _NOT_KEPT

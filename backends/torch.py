@@ -18,7 +18,7 @@ were registered, not the one in which `forward` applies them; the layers are cou
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
@@ -52,6 +52,10 @@ with needs("torch"):
     from backends.trainers.torch import TorchTrainer
 
 _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "identity": nn.Identity}
+
+
+_Use = tuple[int, Role, str, str, Any, Any]
+"""The layer, the role, the name, the access, the parameter, and what tells the layer object from another."""
 
 
 class NestMLP(nn.Module):  # type: ignore[misc]  # torch is not installed where types are checked
@@ -114,19 +118,8 @@ class TorchBackend(Backend[nn.Module]):
 
     def _parameters(self, model: nn.Module) -> Iterator[Parameter]:
         if isinstance(model, torch.fx.GraphModule):
-            for index, names in enumerate(_linear_nodes(model)):
-                for role, name in zip(ROLES, names):
-                    access = f"net.get_parameter({name!r})"
-                    yield _parameter(index, role, name, access, model.get_parameter(name), None)
-            return
-        for index, (path, module) in enumerate(_dense(model)):
-            for role in ROLES:
-                if getattr(module, role) is not None:
-                    parts = [part for part in path.split(".") if part]
-                    access = "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in parts)
-                    name = ".".join([*parts, role])
-                    native = getattr(module, role)
-                    yield _parameter(index, role, name, f"net{access}.{role}", native, module)
+            return _parameters(_exported(model))
+        return _parameters(_standing(model))
 
     def _listings(self, model: nn.Module) -> dict[str, list[str]]:
         return {
@@ -218,37 +211,73 @@ def _dense(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(path, module) for path, module in modules if isinstance(module, nn.Linear)]
 
 
-def _linear_nodes(model: torch.fx.GraphModule) -> list[list[str]]:
-    """The names of weight and bias of every linear operation of an exported program, in order."""
+def _standing(model: nn.Module) -> Iterator[_Use]:
+    """The parameters of the layers of `_dense`, found in a fourth of the time: there may be thousands."""
+    for layer, (path, access, module) in enumerate(_linear(model, "", "net")):
+        held, own = module._parameters, id(module)
+        for role in ROLES:
+            # Asked for an attribute, PyTorch looks there last. What is computed anew does not stand there.
+            native = held.get(role)
+            if native is None:
+                native = getattr(module, role)
+            if native is not None:
+                yield layer, role, f"{path}{role}", f"{access}.{role}", native, own
+
+
+def _linear(module: nn.Module, path: str, access: str) -> Iterator[tuple[str, str, nn.Module]]:
+    if isinstance(module, nn.Linear):
+        yield path, access, module
+    for name, child in module._modules.items():
+        if child is None:
+            continue
+        inner, step = f"{path}{name}.", f"[{name}]" if name.isdecimal() else f".{name}"
+        if child._modules:
+            yield from _linear(child, inner, f"{access}{step}")
+        elif isinstance(child, nn.Linear):
+            yield inner, f"{access}{step}", child
+
+
+def _exported(model: torch.fx.GraphModule) -> Iterator[_Use]:
+    """The parameters of the linear operations of an exported program, in order."""
     linear = torch.ops.aten.linear.default
     nodes = [node for node in model.graph.nodes if node.target == linear]
-    return [[argument.target for argument in node.args[1:]] for node in nodes]
+    for layer, node in enumerate(nodes):
+        for role, argument in zip(ROLES, node.args[1:]):
+            name = argument.target
+            yield layer, role, name, f"net.get_parameter({name!r})", model.get_parameter(name), None
 
 
-def _parameter(
-    layer: int, role: Role, name: str, access: str, native: Any, module: nn.Module | None
-) -> Parameter:
-    native.detach()  # a lazy parameter without values says so here, in PyTorch's own words
-
-    def gradient() -> Gradient:
-        return Gradient(True, f"{access}.grad", None if native.grad is None else _array(native.grad))
-
-    return Parameter(
-        layer=layer,
-        role=role,
-        native_name=name,
-        access=access,
-        native_shape=tuple(native.shape),
-        shape=tuple(native.shape),
-        dtype=str(native.dtype).removeprefix("torch."),
-        native=native,
-        native_value=native.data,
+def _parameters(uses: Iterable[_Use]) -> Iterator[Parameter]:
+    """With all that is asked of a tensor. Shapes and types are few, and the words for each are made once."""
+    shapes: dict[Any, tuple[int, ...]] = {}
+    dtypes: dict[Any, str] = {}
+    for layer, role, name, access, native, module in uses:
+        if type(native) is not nn.Parameter:
+            native.detach()  # a lazy parameter without values says so here, in PyTorch's own words
+        size = native.shape
+        if (shape := shapes.get(size)) is None:
+            shape = shapes[size] = tuple(size)
+        if (dtype := dtypes.get(native.dtype)) is None:
+            dtype = dtypes[native.dtype] = str(native.dtype).removeprefix("torch.")
         # Two tensors are one storage when they start at the same address, be they one Python object or not.
-        storage=(native.device, native.data_ptr(), tuple(native.shape)),
-        module=None if module is None else id(module),
-        read=lambda: _array(native),
-        read_gradient=gradient,
-    )
+        storage = (native.device, native.data_ptr(), shape)
+        # By place: names would take as long again as all the rest.
+        yield Parameter(
+            layer, role, name, access, shape, shape, dtype, native, storage, module, _held, _copied, _gradient
+        )
+
+
+def _held(one: Parameter) -> Any:
+    return one.native.data
+
+
+def _copied(one: Parameter) -> Array:
+    return _array(one.native)
+
+
+def _gradient(one: Parameter) -> Gradient:
+    value = None if one.native.grad is None else _array(one.native.grad)
+    return Gradient(True, f"{one.access}.grad", value)
 
 
 def _shape(tensor: Any) -> str:

@@ -155,26 +155,25 @@ def show(title: str, rows: Sequence[Row]) -> None:
     )
 
 
-def write(path: Path | str, question: str, rows: Sequence[Row]) -> None:
+def write(path: Path | str, question: str, rows: Sequence[Row | Mapping[str, Any]]) -> None:
     """Put a question's rows into a file of JSON, beside those of other questions that are there."""
     file = Path(path)
     known = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    known[question] = {
-        "machine": machine(),
-        "rows": [
-            {
-                "what": row.what,
-                "ours": list(row.ours.values),
-                "theirs": list(row.theirs.values),
-                "ratio": {"median": row.ratio.median, "quartiles": [row.ratio.low, row.ratio.high]},
-                "target": row.target,
-                "met": row.met,
-                **row.details,
-            }
-            for row in rows
-        ],
-    }
+    entries = [_entry(row) if isinstance(row, Row) else dict(row) for row in rows]
+    known[question] = {"machine": machine(), "rows": entries}
     file.write_text(json.dumps(known, indent=2) + "\n", "utf-8")
+
+
+def _entry(row: Row) -> dict[str, Any]:
+    return {
+        "what": row.what,
+        "ours": list(row.ours.values),
+        "theirs": list(row.theirs.values),
+        "ratio": {"median": row.ratio.median, "quartiles": [row.ratio.low, row.ratio.high]},
+        "target": row.target,
+        "met": row.met,
+        **row.details,
+    }
 
 
 def _lines(path: str) -> list[str]:

@@ -118,6 +118,10 @@ class Comparison:
         """The columns without the reference; where there are no others, the reference."""
         return [run for run in self.columns if not run.reference] or self.columns
 
+    def is_framework(self, run: Run) -> bool:
+        """Whether a column is one of `frameworks`."""
+        return not run.reference or all(one.reference for one in self.columns)
+
     @property
     def ok(self) -> bool:
         """Everything ran to its end, and every invariant agrees."""
@@ -141,7 +145,23 @@ class Comparison:
 
     def of(self, scenario: str) -> list[Row]:
         """The rows of one scenario."""
-        return [row for row in self.rows if row.scenario == scenario]
+        return list(self._index.rows.get(scenario, ()))
+
+    def run(self, column: str) -> Run | None:
+        """The column of a name; None where there is none."""
+        return self._index.runs.get(column)
+
+    def result(self, scenario: str, column: str) -> ScenarioResult | None:
+        """How a scenario ended on a column; None where there is no such column, or none such on it."""
+        return self._index.results.get(column, {}).get(scenario)
+
+    @property
+    def _index(self) -> _Index:
+        """What is found by name. Reports ask for it once for each cell, and to search would be to read all."""
+        found: _Index | None = self.__dict__.get("_found")
+        if found is None or not found.holds(self):
+            found = self.__dict__["_found"] = _Index(self)
+        return found
 
     def to_frame(self) -> DataFrame:
         """The rows as a table of pandas.
@@ -173,6 +193,29 @@ class Comparison:
         return DataFrame(cells, index=index, columns=["kind", "verdict", *names], dtype=object)
 
 
+class _Index:
+    """Rows by scenario, runs by column, and results by both; of equal names the first is found.
+
+    It holds as long as the comparison has the same lists of rows and of columns, and as many in them.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        self._rows, self._columns = comparison.rows, comparison.columns
+        self._numbers = len(comparison.rows), len(comparison.columns)
+        self.rows: dict[str, list[Row]] = {}
+        for row in comparison.rows:
+            self.rows.setdefault(row.scenario, []).append(row)
+        self.runs = {run.name: run for run in reversed(comparison.columns)}
+        self.results = {
+            name: {one.name: one for one in reversed(run.scenarios)} for name, run in self.runs.items()
+        }
+
+    def holds(self, comparison: Comparison) -> bool:
+        """Whether nothing was added, taken away or replaced as a whole since."""
+        same = comparison.rows is self._rows and comparison.columns is self._columns
+        return same and (len(self._rows), len(self._columns)) == self._numbers
+
+
 def compare_runs(
     runs: Sequence[Run],
     *,
@@ -190,15 +233,13 @@ def compare_runs(
     """
     rows = []
     judges = _judges(runs)
+    results: dict[str, dict[str, ScenarioResult]] = {}
+    for run in runs:
+        for one in run.scenarios:
+            results.setdefault(one.name, {})[run.name] = one
     for result in runs[0].scenarios if runs else []:
-        ended = {run.name: one for run in runs for one in run.scenarios if one.name == result.name}
-        for name in _names(ended.values()):
-            seen = {
-                column: observation
-                for column, one in ended.items()
-                for observation in one.observations
-                if observation.name == name
-            }
+        ended = results[result.name]
+        for seen in _seen(ended).values():
             absent = {column: one.status for column, one in ended.items() if column not in seen}
             row = _row(result.name, seen, absent, judges)
             row.form = next(iter(seen.values())).form
@@ -272,9 +313,13 @@ def _apart(value: Any, reference: Any) -> tuple[float, float]:
         return (0.0 if mine == theirs else math.inf), 0.0
 
 
-def _names(results: Iterable[ScenarioResult]) -> list[str]:
-    """The names of all observations, in the order in which they were made."""
-    return list(dict.fromkeys(one.name for result in results for one in result.observations))
+def _seen(ended: Mapping[str, ScenarioResult]) -> dict[str, dict[str, Observation]]:
+    """By name the observations of a scenario, in the order in which they were made, on each column."""
+    seen: dict[str, dict[str, Observation]] = {}
+    for column, result in ended.items():
+        for one in result.observations:
+            seen.setdefault(one.name, {})[column] = one
+    return seen
 
 
 def _judges(runs: Sequence[Run]) -> dict[str, str]:

@@ -10,7 +10,8 @@ something else is judged like any other column, so that this is seen.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -59,9 +60,10 @@ def merge(comparisons: Mapping[str, Comparison]) -> Comparison:
         ),
         interrupted=any(one.interrupted for one in comparisons.values()),
     )
+    seen = _seen(whole)
     return replace(
         merged,
-        rows=[_fair(row, whole, asked[row.scenario, row.observation]) for row in merged.rows],
+        rows=[_fair(row, whole, asked[row.scenario, row.observation], seen) for row in merged.rows],
         groups=_first_known(one.groups for one in comparisons.values()),
         questions=_first_known(one.questions for one in comparisons.values()),
     )
@@ -77,14 +79,23 @@ def _order(comparisons: Iterable[Comparison]) -> list[str]:
     for comparison in comparisons:
         groups |= comparison.groups
         named = dict.fromkeys(one.name for run in comparison.columns for one in run.scenarios)
-        further = [name for name in named if name not in order]
+        known = set(order)
+        further = [name for name in named if name not in known]
         if not order:
             order = further
             continue
+        # What stands behind the last of its group, or for itself at the end, and others of its group behind it.
+        last = {groups.get(name) or (name,): name for name in order}
+        behind: dict[str, list[str]] = {}
+        at_end: dict[Hashable, list[str]] = {}
         for name in further:
-            group = groups.get(name)
-            places = [place for place, other in enumerate(order) if group and groups.get(other) == group]
-            order.insert(places[-1] + 1 if places else len(order), name)
+            group = groups.get(name) or (name,)
+            if group in last:
+                behind.setdefault(last[group], []).append(name)
+            else:
+                at_end.setdefault(group, []).append(name)
+        order = [one for name in order for one in (name, *behind.get(name, ()))]
+        order += chain.from_iterable(at_end.values())
     return order
 
 
@@ -140,7 +151,11 @@ def _asked(columns: Iterable[_Column]) -> dict[tuple[str, str], set[str]]:
     return asked
 
 
-def _fair(row: Row, columns: Sequence[_Column], asked: Collection[str]) -> Row:
+Seen = Mapping[tuple[str, str], Sequence[tuple[Run, Observation]]]
+"""By scenario and observation, what each column has seen."""
+
+
+def _fair(row: Row, columns: Sequence[_Column], asked: Collection[str], seen: Seen) -> Row:
     """The row without the blame for what a column was never asked.
 
     An observation that no column of a comparison has made was no part of its scenario there: another release
@@ -155,15 +170,18 @@ def _fair(row: Row, columns: Sequence[_Column], asked: Collection[str]) -> Row:
     fair = replace(row, absent=absent, problems=problems)
     if row.verdict != "disagree" or problems:
         return fair
-    seen = [(column.run, one) for column in columns for one in _observations(column.run, row)]
-    judged = any(run.reference for run, _ in seen) or all(one.expected is not None for _, one in seen)
+    made = seen[row.scenario, row.observation]
+    judged = any(run.reference for run, _ in made) or all(one.expected is not None for _, one in made)
     return replace(fair, verdict="agree" if judged else "unjudged")
 
 
-def _observations(run: Run, row: Row) -> list[Observation]:
-    """What a column has seen of a row: one observation or none."""
-    results = [result for result in run.scenarios if result.name == row.scenario]
-    return [one for result in results for one in result.observations if one.name == row.observation]
+def _seen(columns: Iterable[_Column]) -> Seen:
+    seen: dict[tuple[str, str], list[tuple[Run, Observation]]] = {}
+    for column in columns:
+        for result in column.run.scenarios:
+            for one in result.observations:
+                seen.setdefault((result.name, one.name), []).append((column.run, one))
+    return seen
 
 
 # -- columns -------------------------------------------------------------------------------------------------
@@ -176,12 +194,13 @@ def _distinct(columns: Sequence[_Column]) -> list[_Column]:
         alike.setdefault(column.run.name, []).append(column)
     suffixes = {}
     for group in alike.values():
-        versions = {_version(column.run) for column in group}
+        versions = Counter(_version(column.run) for column in group)
         for column in group if len(group) > 1 else ():
             version = _version(column.run)
-            same = [other for other in group if _version(other.run) == version]
             suffix = f" {version}" if len(versions) > 1 and version else ""
-            suffixes[id(column)] = suffix + (f" ({column.label})" if len(same) > 1 or not version else "")
+            suffixes[id(column)] = suffix + (
+                f" ({column.label})" if versions[version] > 1 or not version else ""
+            )
     named = []
     taken: set[str] = set()
     for column in columns:

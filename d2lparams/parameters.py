@@ -5,14 +5,19 @@ Imports the standard library and NumPy only: this module runs inside every frame
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from d2lparams.checks import Array
 from d2lparams.models import Role
+
+MOST_NAMED = 16
+"""So many other uses of one storage are named in a table; of a thousand nobody reads the names."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,12 @@ class Gradient:
     value: Array | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Parameter:
     """One use of one parameter. The list of them copies no values; reading `value` or `gradient` does.
+
+    A model may have tens of thousands: one costs little more than its two names. Nobody writes to one; to have
+    it frozen would make the list of them take twice as long.
 
     Attributes:
         layer: the dense layer, counted in order of application.
@@ -43,10 +51,12 @@ class Parameter:
         shape: canonical; a weight is (out, in), a bias (out,).
         dtype: NumPy's name of the data type.
         native: the framework's own parameter object.
-        native_value: the framework's own object that holds the values.
         storage: equal for two uses exactly when both are the same stored numbers.
         module: equal for two uses exactly when one layer object makes both; None where no layer object is
             known, as in a graph.
+        hold: gives, of this use, the framework's own object that holds the values.
+        read: gives, of this use, a copy of the values, canonical orientation.
+        read_gradient: gives, of this use, the gradient's place and what is there.
     """
 
     layer: int
@@ -57,26 +67,32 @@ class Parameter:
     shape: tuple[int, ...]
     dtype: str
     native: Any = field(repr=False)
-    native_value: Any = field(repr=False)
     storage: Hashable = field(repr=False)
     module: Hashable = field(repr=False)
-    read: Callable[[], Array] = field(repr=False)
-    read_gradient: Callable[[], Gradient] = field(repr=False)
+    # Functions of a use, and none of their own for each: a closure takes as much memory as all else here.
+    hold: Callable[[Parameter], Any] = field(repr=False)
+    read: Callable[[Parameter], Array] = field(repr=False)
+    read_gradient: Callable[[Parameter], Gradient] = field(repr=False)
+
+    @property
+    def native_value(self) -> Any:
+        """The framework's own object that holds the values."""
+        return self.hold(self)
 
     @property
     def value(self) -> Array:
         """A copy of the values, canonical orientation."""
-        return self.read()
+        return self.read(self)
 
     @property
     def gradient(self) -> Gradient:
         """The gradient's place and, where one is stored, a copy of it."""
-        return self.read_gradient()
+        return self.read_gradient(self)
 
     @property
     def size(self) -> int:
         """The number of values."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -106,6 +122,9 @@ class Parameters(list[Parameter]):
 def listing(parameters: Sequence[Parameter]) -> list[dict[str, str]]:
     """What a table of parameters says: a row for each use, words by heading."""
     firsts = partition(parameters)
+    uses: dict[int, list[Parameter]] = {}
+    for one, first in zip(parameters, firsts):
+        uses.setdefault(first, []).append(one)
     turned = any(one.native_shape != one.shape for one in parameters)
     return [
         {
@@ -116,9 +135,9 @@ def listing(parameters: Sequence[Parameter]) -> list[dict[str, str]]:
             "shape": str(one.native_shape),
             **({"canonical": str(one.shape)} if turned else {}),
             "dtype": one.dtype,
-            "storage": _sharing(parameters, firsts, place),
+            "storage": _sharing(one, uses[first]),
         }
-        for place, one in enumerate(parameters)
+        for one, first in zip(parameters, firsts)
     ]
 
 
@@ -130,15 +149,17 @@ def count(parameters: Sequence[Parameter]) -> str:
     return f"{uses}{len(stored)} {what}, {sum(one.size for one in stored):,} values"
 
 
-def _sharing(parameters: Sequence[Parameter], firsts: Sequence[int], place: int) -> str:
-    """Which other uses are the same stored numbers."""
-    mine = parameters[place]
-    others = [
-        f"layer {one.layer}" + (f" {one.role}" if one.role != mine.role else "")
-        for other, one in enumerate(parameters)
-        if other != place and firsts[other] == firsts[place]
-    ]
-    return f"shared with {', '.join(others)}" if others else "its own"
+def _sharing(mine: Parameter, uses: Sequence[Parameter]) -> str:
+    """Which other uses of its storage there are; the first ones, where they are more than anybody reads."""
+    others: list[str] = []
+    for one in islice(uses, MOST_NAMED + 2):
+        if one is not mine:
+            others.append(f"layer {one.layer}" + (f" {one.role}" if one.role != mine.role else ""))
+    if not others:
+        return "its own"
+    more = len(uses) - 1 - MOST_NAMED
+    named = others[:MOST_NAMED] if more > 0 else others
+    return f"shared with {', '.join(named)}" + (f" and {more} more" if more > 0 else "")
 
 
 def _printable(text: str) -> str:
@@ -156,5 +177,5 @@ def unique(parameters: Sequence[Parameter]) -> list[Parameter]:
 
 def partition(parameters: Sequence[Parameter]) -> list[int]:
     """For every use, the place of the first use of the same storage."""
-    storages = [one.storage for one in parameters]
-    return [storages.index(storage) for storage in storages]
+    firsts: dict[Hashable, int] = {}
+    return [firsts.setdefault(one.storage, place) for place, one in enumerate(parameters)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import jsonschema
@@ -321,6 +321,39 @@ def test_rows_stand_in_the_order_in_which_they_were_seen() -> None:
     assert [row.observation for row in comparison.rows] == ["first", "second", "third"]
     assert comparison.of("only") == comparison.rows
     assert comparison.of("another") == []
+
+
+def test_what_is_found_by_name_is_what_is_there_now() -> None:
+    comparison = compare_runs([column("numpy", trait(1, name="a")), column("torch", status="crashed")])
+    assert comparison.run("torch") is comparison.columns[1]
+    assert comparison.run("jax") is None
+    assert comparison.result("only", "torch") is comparison.columns[1].scenarios[0]
+    assert comparison.result("another", "torch") is comparison.result("only", "jax") is None
+    comparison.of("only").clear()
+    comparison.rows.append(replace(comparison.rows[0], observation="b"))
+    comparison.rows.append(replace(comparison.rows[0], scenario="another"))
+    assert [row.observation for row in comparison.of("only")] == ["a", "b"]
+    assert comparison.of("another") == comparison.rows[2:]
+    comparison.columns = [column("jax")]
+    assert (comparison.run("torch"), comparison.run("jax")) == (None, comparison.columns[0])
+    comparison.rows = []
+    assert comparison.of("only") == []
+
+
+def test_what_is_found_by_name_is_no_part_of_the_data() -> None:
+    one, other = (compare_runs([column("numpy", trait(1, name="a"))]) for _ in range(2))
+    one.of("only")
+    assert one == other
+    assert to_json(one) == to_json(other)
+    assert asdict(one) == asdict(other)
+
+
+@pytest.mark.parametrize("reference", [True, False])
+def test_a_framework_is_what_is_no_reference_unless_there_is_nothing_else(reference: bool) -> None:
+    runs = [replace(column(name), reference=True) for name in ("numpy", "numpy 2")]
+    runs += [] if reference else [column("torch")]
+    comparison = compare_runs(runs)
+    assert [run for run in runs if comparison.is_framework(run)] == comparison.frameworks
 
 
 def test_every_column_is_in_every_row() -> None:

@@ -8,7 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from d2lparams.interface import MLP, Gradient, Parameter, Price, Trainer, Unsupported, needs, unique
+from d2lparams.interface import (
+    MLP,
+    Gradient,
+    Parameter,
+    Parameters,
+    Price,
+    Trainer,
+    Unsupported,
+    needs,
+    partition,
+    unique,
+)
+from d2lparams.parameters import listing
 
 
 def refuses(sentence):
@@ -102,11 +114,11 @@ def parameter(layer, storage, shape=(2, 3), dtype="float32"):
         shape=shape,
         dtype=dtype,
         native=None,
-        native_value=None,
         storage=storage,
         module=layer,
-        read=lambda: np.full(shape, layer, dtype),
-        read_gradient=lambda: Gradient(kept=False, where="nowhere"),
+        hold=lambda one: one.native,
+        read=lambda one: np.full(one.shape, one.layer, one.dtype),
+        read_gradient=lambda one: Gradient(kept=False, where="nowhere"),
     )
 
 
@@ -126,14 +138,38 @@ def test_a_parameter_s_size_and_bytes_are_those_of_its_values(dtype, nbytes):
 
 
 def test_listing_a_parameter_reads_nothing_until_it_is_asked():
-    def explode():
+    def explode(one):
         raise AssertionError("read too early")
 
-    one = replace(parameter(0, "a"), read=explode, read_gradient=explode)
+    one = replace(parameter(0, "a"), hold=explode, read=explode, read_gradient=explode)
     assert "net[0]" in repr(one)
-    for ask in (lambda: one.value, lambda: one.gradient):
+    assert "net[0]" in repr(Parameters([one, one]))
+    assert (unique([one, one]), partition([one, one])) == ([one], [0, 0])
+    for ask in (lambda: one.value, lambda: one.gradient, lambda: one.native_value):
         with pytest.raises(AssertionError, match="read too early"):
             ask()
+
+
+def test_a_place_in_the_partition_is_that_of_the_first_use_of_the_storage():
+    assert partition([parameter(place, storage) for place, storage in enumerate("abacab")]) == [
+        0,
+        1,
+        0,
+        3,
+        0,
+        1,
+    ]
+    assert partition([]) == []
+
+
+def test_of_many_uses_of_one_storage_a_table_names_the_first():
+    few, many = ([parameter(place, "a") for place in range(number)] for number in (17, 30))
+    named = ", ".join(f"layer {place}" for place in range(1, 17))
+    assert listing(few)[0]["storage"] == f"shared with {named}"
+    assert listing(many)[0]["storage"] == f"shared with {named} and 13 more"
+    assert "layer 20" not in listing(many)[20]["storage"]
+    assert listing(many)[20]["storage"].startswith("shared with layer 0, layer 1, ")
+    assert {row["storage"].count("layer") for row in listing(many)} == {16}
 
 
 # -- Trainer -------------------------------------------------------------------------------------------------

@@ -169,6 +169,15 @@ def test_further_scenarios_stand_behind_the_others_of_their_group() -> None:
     assert [one.name for one in merged.scenarios] == ["a", "c", "b", "d"]
 
 
+def test_further_scenarios_keep_their_order_and_stand_with_their_group() -> None:
+    first = compared(numpy(*map(result, ("a", "b", "c"))))
+    first.groups = {"a": "access", "b": "tying", "c": "access"}
+    second = compared(numpy(*map(result, ("z", "d", "p", "e", "f", "q", "o"))))
+    second.groups = {"d": "access", "e": "tying", "f": "access", "p": "new", "q": "new"}
+    merged = merge({"first": first, "second": second})
+    assert [one.name for one in merged.scenarios] == ["a", "b", "e", "c", "d", "f", "z", "p", "q", "o"]
+
+
 def test_what_one_left_out_and_another_ran_is_not_left_out() -> None:
     one = compared(numpy(result("a")), left_out=["b", "c"])
     assert merge({"1": one, "2": compared(numpy(result("b")))}).left_out == ["c"]

@@ -313,6 +313,12 @@ def test_a_document_of_an_older_version_has_no_code_no_date_and_no_group() -> No
 # -- its parts -------------------------------------------------------------------------------------------------
 
 
+def test_of_many_addresses_with_one_name_each_has_the_next_free_number() -> None:
+    anchors = Anchors()
+    assert [anchors.make("a", "b") for _ in range(3)] == ["a/b", "a/b-2", "a/b-3"]
+    assert [anchors.make("a", name) for name in ("b-5", "b", "b", "B")] == ["a/b-5", "a/b-4", "a/b-6", "a/b-7"]
+
+
 def test_addresses_are_plain_and_never_the_same() -> None:
     anchors = Anchors()
     made = [

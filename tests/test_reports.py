@@ -14,8 +14,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from d2lparams.comparison import Comparison, compare_runs
+from d2lparams.comparison import Comparison, Row, compare_runs
 from d2lparams.reports.marks import DASH
+from d2lparams.reports.matrix import telling, usual_evidence
 from d2lparams.reports.picture import to_svg
 from d2lparams.reports.progress import Progress
 from d2lparams.reports.scripts import Way, in_files, in_one
@@ -538,6 +539,25 @@ def test_an_outcome_without_the_usual_form_is_shown_all_the_same() -> None:
     ]
     assert "✓ kept" in shown(compare_runs(columns), 80)
     assert "JAX/Flax, a way: ≠ broken" in shown(compare_runs(columns), 80)
+
+
+def test_what_ways_that_went_well_have_shown_too_explains_nothing() -> None:
+    def outcome(word: str, **evidence: Any) -> Outcome:
+        return Outcome(word, "", evidence, "")
+
+    def row(*outcomes: Outcome) -> Row:
+        values = {str(place): vars(one) for place, one in enumerate(outcomes)}
+        return Row("only", "a way", "outcome", "differ", values)
+
+    usual = usual_evidence(
+        [row(outcome("kept", warning="w", storages=[1, {"a": 2}])), row(outcome("broken", output=1))]
+    )
+    assert telling(outcome("changed", warning="w", output=1), usual) == "output: 1"
+    assert telling(outcome("changed", warning="another", output=1), usual) == "warning: another; output: 1"
+    assert telling(outcome("broken", warning="x", storages=[1, {"a": 2}]), usual) == "warning: x"
+    assert telling(outcome("broken", storages=[1, {"a": 3}]), usual) == "storages: 1, a: 3"
+    # Where nothing else was seen, that is said.
+    assert telling(outcome("broken", storages=[1, {"a": 2}]), usual) == "storages: 1, a: 2"
 
 
 def test_the_picture_shows_outcomes(ways: Comparison) -> None:

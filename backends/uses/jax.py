@@ -39,25 +39,32 @@ def uses_of(model: Model) -> list[Use]:
     module, variables = model
     if isinstance(module, jax.export.Exported):
         return _exported_uses(module)
-    # A function made of `module.apply` by jax.jit and the like tells what it wraps.
-    applied: Any = getattr(getattr(module, "__wrapped__", module), "__self__", module)
+    applied: Any = module
+    if not isinstance(module, nn.Module):
+        # A function made of `module.apply` by jax.jit and the like tells what it wraps.
+        applied = getattr(getattr(module, "__wrapped__", module), "__self__", module)
     if type(applied) is nn.Sequential:
-        inner = [(index, one) for index, one in enumerate(applied.layers) if isinstance(one, nn.Module)]
-        if all(type(one) is nn.Dense for _, one in inner):
-            params = variables["params"]
-            names = [_sequential_name(applied, index) for index, _ in inner]
+        inner = [one for one in applied.layers if isinstance(one, nn.Module)]
+        if all(type(one) is nn.Dense for one in inner):
+            params, names = variables["params"], _sequential_names(applied)
             return [
                 Use({role: (name, leaf) for role, leaf in LEAVES.items() if leaf in params[name]}, (name,))
-                for name in names
+                for name in (names[id(one)] for one in inner)
             ]
     leaves, form = jax.tree.flatten(variables)
-    return _traced(Identity(applied), form, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
+    return _traced(Identity(applied), form, tuple([(leaf.shape, leaf.dtype) for leaf in leaves]))
 
 
-def _sequential_name(module: nn.Sequential, position: int) -> str:
-    """What Flax calls a layer of a Sequential: by the first of its positions as text, where 10 is before 2."""
-    places = [index for index, layer in enumerate(module.layers) if layer is module.layers[position]]
-    return f"layers_{min(places, key=str)}"
+def _sequential_names(module: nn.Sequential) -> dict[int, str]:
+    """What Flax calls the layers of a Sequential, by their ids.
+
+    A layer has the name of the first of its positions as text, where 10 is before 2.
+    """
+    positions: dict[int, str] = {}
+    for position, layer in enumerate(module.layers):
+        place = str(position)
+        positions[id(layer)] = min(positions.get(id(layer), place), place)
+    return {layer: f"layers_{position}" for layer, position in positions.items()}
 
 
 class Identity:
@@ -74,7 +81,7 @@ class Identity:
 
 
 @lru_cache(maxsize=128)
-def _traced(key: Identity, form: Any, leaves: tuple[tuple[tuple[int, ...], str], ...]) -> list[Use]:
+def _traced(key: Identity, form: Any, leaves: tuple[tuple[tuple[int, ...], Any], ...]) -> list[Use]:
     """The uses in any module: it is applied to shapes, without computing, and watched, in milliseconds.
 
     The input width is that of one of the kernels; the others do not fit.

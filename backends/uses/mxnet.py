@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -80,23 +81,24 @@ def _applied(
     nodes: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], standing: Sequence[Use]
 ) -> Iterator[Use]:
     """The uses that a graph makes of dense layers; its nodes stand in order of application."""
-    names = [[one.name for _, one in use.parameters.values()] for use in standing]
-    waiting = list(range(len(standing)))
+    # By the names of what a node reads, the blocks that stand for it, and how many of them have been taken.
+    places: dict[tuple[str, ...], list[Use]] = {}
+    for use in standing:
+        places.setdefault(tuple(one.name for _, one in use.parameters.values()), []).append(use)
+    taken: Counter[tuple[str, ...]] = Counter()
     for node in nodes:
         if node["op"] != "FullyConnected":
             continue
-        read = [nodes[place]["name"] for place, *_ in node["inputs"][1:]]
-        if not set(read) <= set(parameters):
+        read = tuple(nodes[place]["name"] for place, *_ in node["inputs"][1:])
+        if not all(name in parameters for name in read):
             continue  # its weight is computed, and no parameter
-        places = [place for place in range(len(standing)) if names[place] == read]
-        if not places:
+        if read not in places:
             found = {
                 role: (f"net.collect_params()[{name!r}]", parameters[name]) for role, name in zip(ROLES, read)
             }
             yield Use((), None, found)
             continue
         # Blocks with the same parameters stand for one use each; a block that is called again, for the next.
-        place = next((place for place in places if place in waiting), places[-1])
-        if place in waiting:
-            waiting.remove(place)
-        yield standing[place]
+        blocks = places[read]
+        yield blocks[min(taken[read], len(blocks) - 1)]
+        taken[read] += 1

@@ -32,6 +32,16 @@ def value_of(variable: Any) -> tf.Variable:
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
+def held_by(variable: Any) -> tf.Variable:
+    """The same for a variable that is only looked at.
+
+    Keras first asks in which scope it is asked for its value, and TensorFlow what a variable is; each takes
+    longer than all else that is asked of one.
+    """
+    held = variable._value if type(variable) is keras.Variable else None
+    return value_of(variable) if held is None else held
+
+
 def output_of(model: Any, x: Any) -> Any:
     """What the model computes."""
     if stateless(model):
@@ -138,17 +148,17 @@ def _dense(model: Any, access: str) -> list[tuple[str, Any]]:
     graph has a node for each use. What a subclassed model does with its layers is known to its code alone:
     they are taken once each, in the order in which they were made.
     """
-    position = {id(layer): index for index, layer in reversed(list(enumerate(model.layers)))}
-    layers, names = list(model.layers), {}
-    if isinstance(model, keras.Model) and not isinstance(model, keras.Sequential):
+    layers, names, sequential = list(model.layers), {}, isinstance(model, keras.Sequential)
+    position = {} if sequential else {id(layer): index for index, layer in reversed(list(enumerate(layers)))}
+    if isinstance(model, keras.Model) and not sequential:
         depths = getattr(model, "_nodes_by_depth", {})
         nodes = [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
         layers = [node.operation for node in nodes if id(node.operation) in position] or layers
         names = {id(one): name for name, one in vars(model).items() if isinstance(one, keras.Layer)}
     uses: list[tuple[str, Any]] = []
     for index, layer in enumerate(layers):
-        place = index if isinstance(model, keras.Sequential) else position[id(layer)]
-        inner = f"{access}.{names.get(id(layer), f'layers[{place}]')}"
+        place = index if sequential else position[id(layer)]
+        inner = f"{access}.{names.get(id(layer)) or f'layers[{place}]'}"
         if isinstance(layer, keras.layers.Dense):
             uses.append((inner, layer))
         elif getattr(layer, "layers", None):

@@ -48,10 +48,9 @@ def glance(comparison: Comparison, scenario: str, column: str) -> Glance:
         scenario: its name.
         column: its name; one that is not there, or has not run the scenario, did "not-run".
     """
-    run = next((one for one in comparison.columns if one.name == column), None)
-    ended = [one for one in run.scenarios if one.name == scenario] if run else []
-    status: Status = ended[0].status if ended else "not-run"
-    counted = _counts(comparison.of(scenario), column, run in comparison.frameworks) if run else []
+    run, ended = comparison.run(column), comparison.result(scenario, column)
+    status: Status = ended.status if ended else "not-run"
+    counted = _counts(comparison.of(scenario), column, comparison.is_framework(run)) if run else []
     if status != "ok":
         return _not_well(status, run, ended, [part for part in counted if part.level == "bad"])
     if not counted:
@@ -75,10 +74,10 @@ class _Part(NamedTuple):
     number: int
 
 
-def _not_well(status: Status, run: Run | None, ended: list[ScenarioResult], bad: list[_Part]) -> Glance:
+def _not_well(status: Status, run: Run | None, ended: ScenarioResult | None, bad: list[_Part]) -> Glance:
     """A scenario that did not end well; what disagreed before its end is not lost."""
     symbol = STATUS_SYMBOLS.get(status, FAILED)
-    error = (ended[0].error if ended else None) or (run.error if run else None)
+    error = (ended.error if ended else None) or (run.error if run else None)
     level: Level = "bad" if bad or status not in STATUS_SYMBOLS else "none"
     spoken = [f"{status}: {plain(error.message)}" if error else status]
     return Glance(

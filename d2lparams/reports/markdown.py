@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from d2lparams.comparison import Comparison, Row
 from d2lparams.reports.glance import glance
 from d2lparams.reports.marks import CLAIMS, DASH, VERDICTS, mark, subject, variations
-from d2lparams.reports.matrix import in_order, nothing, subject_of, telling
+from d2lparams.reports.matrix import Evidence, in_order, nothing, subject_of, telling, usual_evidence
 from d2lparams.reports.values import plain, short
 from d2lparams.results import Failure, Outcome, Run, ScenarioResult
 
@@ -255,9 +255,9 @@ def _outcomes(comparison: Comparison, result: ScenarioResult) -> Iterator[str]:
     rows = [row for row in comparison.of(result.name) if row.kind == "outcome"]
     if not rows:
         return
-    outcomes = [Outcome.of(value) for row in rows for value in row.values.values()]
-    usual = [outcome.evidence for outcome in outcomes if mark(outcome.outcome).good]
-    shown = [row for row in rows if not all(_well(row, run.name) for run in runs)]
+    usual = usual_evidence(rows)
+    well = [all(_well(row, run.name) for run in runs) for row in rows]
+    shown = [row for row, good in zip(rows, well, strict=True) if not good]
     parts = []
     if shown:
         what = subject_of(rows).removesuffix("s")
@@ -268,7 +268,7 @@ def _outcomes(comparison: Comparison, result: ScenarioResult) -> Iterator[str]:
             )
         )
         parts.append(f"{DASH} {nothing(rows)}")
-    if others := [words(row.observation) for row in rows if row not in shown]:
+    if others := [words(row.observation) for row, good in zip(rows, well, strict=True) if good]:
         parts.append(f"Well wherever there is such a one: {', '.join(others)}.")
     yield _folded(f"{_in_tag(result.title)} ({_in_tag(result.name)}): {len(rows)} {subject_of(rows)}", *parts)
 
@@ -281,7 +281,7 @@ def _well(row: Row, column: str) -> bool:
     return mark(outcome.outcome).good and "but" not in outcome.evidence
 
 
-def _ending(row: Row, column: str, usual: Sequence[Mapping[str, object]]) -> str:
+def _ending(row: Row, column: str, usual: Evidence) -> str:
     """How a way ended and, where that was not well, what shows it."""
     if column not in row.values:
         return _absence(row, column)

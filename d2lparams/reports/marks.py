@@ -10,6 +10,7 @@ from rich.text import Text
 from d2lparams.comparison import Absence
 from d2lparams.reports.values import plain
 from d2lparams.results import Run, Status
+from d2lparams.variation import Variation
 
 VERDICTS = {
     "agree": ("✓", "green"),
@@ -90,7 +91,9 @@ def absence(reason: Absence) -> Text:
 
 def variations(runs: Sequence[Run]) -> list[str]:
     """Which numbers and models scenarios used, in a line for each way; nothing, where they were the usual."""
-    ways = {run.variation: [one.name for one in runs if one.variation == run.variation] for run in runs}
+    ways: dict[Variation, list[str]] = {}
+    for run in runs:
+        ways.setdefault(run.variation, []).append(run.name)
     if len(ways) == 1:
         return [f"scenarios used: {way}" for way in ways if str(way)]
     return [f"scenarios of {', '.join(names)} used: {way}" for way, names in ways.items() if str(way)]

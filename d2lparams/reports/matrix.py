@@ -10,9 +10,10 @@ frameworks by outcome.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import groupby
 from textwrap import indent
+from typing import Any
 
 from rich import box
 from rich.cells import cell_len
@@ -45,6 +46,8 @@ TELLING = {
 }
 MOST_EVIDENCE = 2
 
+Evidence = Set[tuple[str, Hashable]]
+
 
 def matrix_view(comparison: Comparison, rows: Sequence[Row], width: int) -> RenderableType:
     """The outcomes of one scenario: ways down, frameworks across.
@@ -55,8 +58,7 @@ def matrix_view(comparison: Comparison, rows: Sequence[Row], width: int) -> Rend
         width: of the screen.
     """
     runs = comparison.frameworks
-    alone = [row for row in rows if is_alone(row, runs)]
-    common = [row for row in rows if row not in alone]
+    common, alone = by_company(rows, runs)
     parts: list[RenderableType] = []
     if common:
         way, cell = _widths(comparison, common, width)
@@ -80,8 +82,7 @@ def details_view(
         width: of the screen.
         arguments: what the command calls a column, where that is not its name.
     """
-    outcomes = [Outcome.of(value) for row in rows for value in row.values.values()]
-    usual = [outcome.evidence for outcome in outcomes if mark(outcome.outcome).good]
+    usual = usual_evidence(rows)
     _, cell = _widths(comparison, rows, width)
     lines: list[Text] = []
     for row in rows:
@@ -116,18 +117,37 @@ def outcome_legend(outcomes: Iterable[str]) -> list[str]:
     ]
 
 
-def telling(outcome: Outcome, usual: Sequence[Mapping[str, object]] = ()) -> str:
+def usual_evidence(rows: Iterable[Row]) -> Evidence:
+    """What the ways that went well have shown: by its name and its value."""
+    outcomes = (Outcome.of(value) for row in rows for value in row.values.values())
+    return {
+        (name, _hashable(value))
+        for outcome in outcomes
+        if mark(outcome.outcome).good
+        for name, value in outcome.evidence.items()
+    }
+
+
+def _hashable(value: Any) -> Hashable:
+    """JSON data as something that is equal to another one's exactly where the data are."""
+    if isinstance(value, list):
+        return "list", tuple(map(_hashable, value))
+    if isinstance(value, dict):
+        return "dict", frozenset((key, _hashable(item)) for key, item in value.items())
+    one: Hashable = value
+    return one
+
+
+def telling(outcome: Outcome, usual: Evidence = frozenset()) -> str:
     """The evidence that matters, as one short text.
 
     Args:
         outcome: whose evidence it is.
-        usual: the evidence of ways that went well; what these have shown, too, explains nothing.
+        usual: of ways that went well, see `usual_evidence`; what these have shown, too, explains nothing.
     """
     wanted = TELLING.get(outcome.outcome, tuple(outcome.evidence))
     seen = {name: outcome.evidence[name] for name in wanted if name in outcome.evidence}
-    remarkable = {
-        name: value for name, value in seen.items() if not any(other.get(name) == value for other in usual)
-    }
+    remarkable = {name: value for name, value in seen.items() if (name, _hashable(value)) not in usual}
     shown = list((remarkable or seen or outcome.evidence).items())[:MOST_EVIDENCE]
     return "; ".join(f"{plain(name)}: {short(value, lines=False)}" for name, value in shown)
 
@@ -160,6 +180,15 @@ def _cell(row: Row, run: Run, width: int) -> Text:
     if width >= ROOMY_CELL and outcome.how:
         shown.append("\n" + wrap(plain(outcome.how), width), "dim")
     return shown
+
+
+def by_company(rows: Iterable[Row], runs: Sequence[Run]) -> tuple[list[Row], list[Row]]:
+    """The rows of ways that several frameworks have, and those of ways that one has alone."""
+    common: list[Row] = []
+    alone: list[Row] = []
+    for row in rows:
+        (alone if is_alone(row, runs) else common).append(row)
+    return common, alone
 
 
 def is_alone(row: Row, runs: Sequence[Run]) -> bool:

@@ -7,6 +7,7 @@ Every text of a run is escaped; symbols and words say what colours say.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -68,8 +69,9 @@ def run_html(run: Run) -> str:
 def parameters_html(parameters: Sequence[Parameter]) -> str:
     """A table of every use, in which uses that share their numbers have one colour."""
     firsts = partition(parameters)
-    shared = [first for first in dict.fromkeys(firsts) if firsts.count(first) > 1]
-    ties = [shared.index(first) % COLOURS if first in shared else None for first in firsts]
+    shared = [first for first, uses in Counter(firsts).items() if uses > 1]
+    colours = {first: place % COLOURS for place, first in enumerate(shared)}
+    ties = [colours.get(first) for first in firsts]
     return _rendered("parameters.html", rows=listing(parameters), ties=ties, count=count(parameters))
 
 

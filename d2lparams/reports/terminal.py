@@ -158,20 +158,24 @@ def _table(comparison: Comparison, rows: list[Row], width: int) -> Table:
         heading = Text.assemble((plain(run.title), "bold"), reference, (plain(f"\n{versions(run)}"), "dim"))
         table.add_column(heading, width=width, overflow="fold")
     for row in rows:
-        cells = [_cell(row, run, width, comparison.columns) for run in comparison.columns]
+        judged = _judged(row, comparison)
+        cells = [_cell(row, run, width, judged) for run in comparison.columns]
         table.add_row(Text(*VERDICTS[row.verdict]), text(row.observation), *cells)
     return table
 
 
-def _cell(row: Row, run: Run, width: int, columns: Iterable[Run], *, lines: bool = True) -> Text:
+def _judged(row: Row, comparison: Comparison) -> bool:
+    """Whether there is a reference in this row; without one, it is the definition that a value agrees with."""
+    return any(one.reference and one.name in row.values for one in comparison.columns)
+
+
+def _cell(row: Row, run: Run, width: int, judged: bool, *, lines: bool = True) -> Text:
     if run.name in row.absent:
         return absence(row.absent[run.name])
     value = short(row.values[run.name], lines=lines)
     if run.name in row.problems:
         return Text(wrap(f"✗ {value}\n{plain(row.problems[run.name])}", width), "bold red")
     if row.verdict == "agree" and not run.reference:
-        # Without a reference in this row, it is the definition that a value agrees with.
-        judged = any(one.reference and one.name in row.values for one in columns)
         brief = value if len(value) <= NARROWEST_CELL else "as the reference" if judged else "as it must be"
         return Text.assemble(("✓ ", "green"), (brief, "dim"))
     return Text(wrap(value, width), "yellow" if row.verdict == "differ" and not run.reference else "")
@@ -194,19 +198,20 @@ def _blocks(comparison: Comparison, rows: list[Row], width: int) -> Table:
             table.add_row(symbol, name, Text(wrap(value, cell)))
             continue
         table.add_row(symbol, name, Text())
+        judged = _judged(row, comparison)
         for run in shown:
-            table.add_row("", text(f"  {run.title}"), _cell(row, run, cell, comparison.columns, lines=False))
+            table.add_row("", text(f"  {run.title}"), _cell(row, run, cell, judged, lines=False))
     return table
 
 
 def _ended(comparison: Comparison, scenario: str) -> Iterator[Text]:
     """A line for each column where the scenario did not simply end well."""
     for run in comparison.columns:
-        for result in run.scenarios:
-            if result.name == scenario and result.status != "ok":
-                style = STATUS_STYLES.get(result.status, "bold red")
-                message = f": {plain(result.error.message)}" if result.error else ""
-                yield Text.assemble(plain(run.title), " ", (result.status, style), message)
+        result = comparison.result(scenario, run.name)
+        if result and result.status != "ok":
+            style = STATUS_STYLES.get(result.status, "bold red")
+            message = f": {plain(result.error.message)}" if result.error else ""
+            yield Text.assemble(plain(run.title), " ", (result.status, style), message)
 
 
 def _detail(failure: Failure) -> Iterator[RenderableType]:

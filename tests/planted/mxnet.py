@@ -170,7 +170,7 @@ class StorageByValue(MXNetBackend):
 
     def _parameters(self, model: Any) -> Iterator[Parameter]:
         for one in super()._parameters(model):
-            yield replace(one, storage=one.read().tobytes())
+            yield replace(one, storage=one.value.tobytes())
 
 
 class PenaltyCountsUses(MXNetBackend):

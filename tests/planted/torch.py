@@ -138,7 +138,7 @@ class ValuesAreViews(TorchBackend):
 
     def _parameters(self, model: Any) -> Iterator[Parameter]:
         for one in super()._parameters(model):
-            yield replace(one, read=one.native.detach().numpy)
+            yield replace(one, read=lambda use: use.native.detach().numpy())
 
 
 class CachedValues(TorchBackend):
@@ -151,12 +151,11 @@ class CachedValues(TorchBackend):
         self._seen: dict[int, tuple[Any, Array]] = {}
 
     def _parameters(self, model: Any) -> Iterator[Parameter]:
+        def read(one: Parameter) -> Array:
+            kept = self._seen.setdefault(id(one.native), (one.native, one.native.detach().numpy().copy()))
+            return kept[1].copy()
+
         for one in super()._parameters(model):
-
-            def read(one: Parameter = one) -> Array:
-                kept = self._seen.setdefault(id(one.native), (one.native, one.native.detach().numpy().copy()))
-                return kept[1].copy()
-
             yield replace(one, read=read)
 
 
@@ -207,7 +206,7 @@ class TransposedSquares(TorchBackend):
 
     def _parameters(self, model: Any) -> Iterator[Parameter]:
         for one in super()._parameters(model):
-            yield replace(one, read=lambda one=one: _turned(one.read()))
+            yield replace(one, read=lambda _, one=one: _turned(one.value))
 
 
 class HalfPrecisionWrites(TorchBackend):

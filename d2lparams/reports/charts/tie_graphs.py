@@ -54,15 +54,17 @@ def _graph(value: Any) -> list[dict[str, Any]]:
         places.setdefault(str(one.get("storage")), []).append(y)
     # Storages stand evenly, in the order of the middle of their uses: few lines cross, no two storages meet.
     order = sorted(places, key=lambda storage: sum(places[storage]) / len(places[storage]))
+    heights = {storage: place for place, storage in enumerate(order)}
+    numbers = {storage: place for place, storage in enumerate(places, 1)}
     gap = (len(uses) - 1) / max(len(order) - 1, 1)
     marks: list[dict[str, Any]] = []
     for y, one in enumerate(uses):
         storage = str(one.get("storage"))
         mine = places[storage]
-        middle = order.index(storage) * gap
+        middle = heights[storage] * gap
         what = plain(f"layer {one.get('layer')} {one.get('role')}")
         told = {
-            "storage": list(places).index(storage) + 1,
+            "storage": numbers[storage],
             "sharing": SHARED if len(mine) > 1 else ALONE,
             "uses": len(mine),
             "width": THICK if len(mine) > 1 else THIN,
@@ -79,7 +81,9 @@ def _graph(value: Any) -> list[dict[str, Any]]:
 
 def _in_words(marks: list[dict[str, Any]]) -> str:
     uses = [one for one in marks if one["part"] == "use"]
-    shared = {one["storage"]: [use["what"] for use in uses if use["storage"] == one["storage"]] for one in uses}
+    shared: dict[int, list[str]] = {}
+    for one in uses:
+        shared.setdefault(one["storage"], []).append(one["what"])
     ties = [" and ".join(names) for names in shared.values() if len(names) > 1]
     return f"{len(uses)} uses of {len(shared)} storages, tied are {', '.join(ties) or 'none'}"
 

@@ -15,13 +15,15 @@ class Anchors:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
 
     def make(self, *names: str) -> str:
         """An address for what is named so, such as "tied-by-construction/own-counts"."""
         parts = [_slug(name) for name in names]
-        address, number = "/".join(parts), 1
+        first = address = "/".join(parts)
         while address in self._taken:
-            number += 1
+            # Of thousands with one name, no number is tried twice.
+            number = self._numbers[first] = self._numbers.get(first, 1) + 1
             address = "/".join([*parts[:-1], f"{parts[-1]}-{number}"])
         self._taken.add(address)
         return address

@@ -16,7 +16,7 @@ from d2lparams.comparison import Comparison, Row, Verdict
 from d2lparams.reports.charts import Chart, charts
 from d2lparams.reports.glance import Glance, glance
 from d2lparams.reports.marks import mark, subject
-from d2lparams.reports.matrix import in_order, is_alone, nothing, subject_of
+from d2lparams.reports.matrix import by_company, in_order, nothing, subject_of
 from d2lparams.reports.page.anchors import Anchors
 from d2lparams.reports.page.functions import Function, functions
 from d2lparams.reports.page.signs import Sign, of_nothing, of_outcome, of_status, of_verdict
@@ -197,7 +197,8 @@ class View:
 
 def view(comparison: Comparison) -> View:
     """Everything that the page shows of a comparison."""
-    columns = [_column(comparison, index, run) for index, run in enumerate(comparison.columns)]
+    titles = Counter(run.title for run in comparison.columns)
+    columns = [_column(index, run, titles[run.title] == 1) for index, run in enumerate(comparison.columns)]
     return _Viewer(comparison, columns).view()
 
 
@@ -205,21 +206,22 @@ class _Viewer:
     def __init__(self, comparison: Comparison, columns: Sequence[Column]) -> None:
         self._comparison = comparison
         self._columns = columns
-        frameworks = comparison.frameworks
-        self._frameworks = [column for column in columns if column.run in frameworks]
+        self._frameworks = [column for column in columns if comparison.is_framework(column.run)]
         self._anchors = Anchors()
         self._functions = functions([column.run for column in columns])
         self._wholes = {
             (row.scenario, row.observation, run.name): text
             for row in comparison.rows
+            for judged in [_judged(row, columns)]
             for run in comparison.columns
-            if (text := _whole(comparison, row, run))
+            if (text := _whole(row, run, judged))
         }
         self._room = limit(self._wholes.values())
 
     def view(self) -> View:
         comparison = self._comparison
         parts = [self._part(result) for result in comparison.scenarios]
+        outcomes = comparison.outcomes
         return View(
             comparison,
             self._columns,
@@ -227,8 +229,8 @@ class _Viewer:
             [(group, list(some)) for group, some in groupby(parts, lambda part: part.group)],
             list(self._alarms(parts)),
             {
-                what: [(of_outcome(word).several, comparison.outcomes[word]) for word in words]
-                for what, words in groupby(in_order(comparison.outcomes), subject)
+                what: [(of_outcome(word).several, outcomes[word]) for word in words]
+                for what, words in groupby(in_order(outcomes), subject)
             },
             list(self._legend()),
             self._code(),
@@ -247,8 +249,8 @@ class _Viewer:
         rows = comparison.of(result.name)
         outcomes = [row for row in rows if row.kind == "outcome"]
         runs = comparison.frameworks
-        alone = [row for row in outcomes if is_alone(row, runs)]
-        ended = [(column, _result(column.run, result.name)) for column in self._columns]
+        common, alone = by_company(outcomes, runs)
+        ended = [(column, self._result(column, result.name)) for column in self._columns]
         return Part(
             anchor,
             result,
@@ -260,7 +262,7 @@ class _Viewer:
                 if one.status != "ok"
             ],
             [self._line(row, self._columns) for row in rows if row.kind != "outcome"],
-            [self._line(row, self._frameworks) for row in outcomes if row not in alone],
+            [self._line(row, self._frameworks) for row in common],
             # By framework, as they are read; each with a single cell.
             [
                 self._line(row, [column])
@@ -277,8 +279,9 @@ class _Viewer:
         )
 
     def _line(self, row: Row, columns: Sequence[Column]) -> Line:
+        judged = _judged(row, self._columns)
         cells = [
-            self._outcome(row, column) if row.kind == "outcome" else self._cell(row, column)
+            self._outcome(row, column) if row.kind == "outcome" else self._cell(row, column, judged)
             for column in columns
         ]
         return Line(
@@ -286,16 +289,15 @@ class _Viewer:
             row.observation,
             of_verdict(row.verdict),
             cells,
-            _differs(row, [column.run.name for column in self._frameworks]),
+            _differs(row, (column.run.name for column in self._frameworks)),
         )
 
-    def _cell(self, row: Row, column: Column) -> Cell:
+    def _cell(self, row: Row, column: Column, judged: bool) -> Cell:
         name = column.run.name
         if name not in row.values:
             return _absent(row, column)
         text, problem = short(row.values[name]), row.problems.get(name, "")
         agrees = row.verdict == "agree" and not column.run.reference
-        judged = any(one.run.reference and one.run.name in row.values for one in self._columns)
         # What agrees has been shown once; only what is no longer than saying so is shown again. A drawing is
         # shown as one.
         note = "" if not agrees or len(text) <= BRIEF else _AS[judged]
@@ -325,9 +327,14 @@ class _Viewer:
         )
 
     def _asked(self, scenario: str) -> list[Asked]:
-        results = [_result(column.run, scenario) for column in self._columns]
+        results = [self._result(column, scenario) for column in self._columns]
         words = dict.fromkeys(word for result in results for word in result.called)
         return [self._ask(word, results) for word in words]
+
+    def _result(self, column: Column, scenario: str) -> ScenarioResult:
+        """How a scenario ended on a column; a column that does not know it did not run it."""
+        found = self._comparison.result(scenario, column.run.name)
+        return found or ScenarioResult(scenario, "", "", "not-run")
 
     def _ask(self, word: str, results: Sequence[ScenarioResult]) -> Asked:
         sources: list[tuple[Column, Function]] = []
@@ -353,7 +360,7 @@ class _Viewer:
                 yield Alarm(text, f"_column-{column.index}")
         for part in parts:
             for ended in part.ended:
-                if _bad(_result(ended.column.run, part.result.name)):
+                if _bad(self._result(ended.column, part.result.name)):
                     text = f"{part.result.title}: {ended.column.label} {ended.status.word}"
                     yield Alarm(f"{text}: {ended.message}" if ended.message else text, part.anchor)
             for line in part.lines:
@@ -390,24 +397,21 @@ _MEANT = {
 }
 
 
-def _column(comparison: Comparison, index: int, run: Run) -> Column:
-    same = [one for one in comparison.columns if one.title == run.title]
-    label = run.title if len(same) == 1 else f"{run.title} ({run.name})"
+def _column(index: int, run: Run, alone: bool) -> Column:
+    label = run.title if alone else f"{run.title} ({run.name})"
     return Column(index, run, label, versions(run), of_status(run.status))
 
 
-def _result(run: Run, scenario: str) -> ScenarioResult:
-    """How a scenario ended on a column; a column that does not know it did not run it."""
-    found = (one for one in run.scenarios if one.name == scenario)
-    return next(found, ScenarioResult(scenario, "", "", "not-run"))
+def _judged(row: Row, columns: Iterable[Column]) -> bool:
+    """Whether there is a reference in a row."""
+    return any(one.run.reference and one.run.name in row.values for one in columns)
 
 
-def _whole(comparison: Comparison, row: Row, run: Run) -> str:
+def _whole(row: Row, run: Run, judged: bool) -> str:
     """All of a value, where it says more than what is shown of it anyway."""
     if run.name not in row.values or row.kind == "outcome":
         return ""
     # What agrees has been shown once, with the reference.
-    judged = any(one.reference and one.name in row.values for one in comparison.columns)
     if row.verdict == "agree" and judged and not run.reference:
         return ""
     value = row.values[run.name]
