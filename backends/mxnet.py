@@ -251,7 +251,7 @@ def _parameter(layer: int, role: Role, access: str, native: Any, block: Any) -> 
         native=native,
         native_value=values,
         storage=id(values),
-        module=None if block is None else id(block),
+        module=block,
         read=lambda: array_of(native.data()),
         read_gradient=lambda: Gradient(True, f"{access}.grad()", array_of(native.grad())),
     )

@@ -131,7 +131,7 @@ class NumpyBackend(Backend[Network]):
                     native=array,
                     native_value=array,
                     storage=id(array),
-                    module=id(layer),
+                    module=layer,
                     read=array.copy,
                     read_gradient=lambda: Gradient(kept=False, where="returned by gradients()"),
                 )

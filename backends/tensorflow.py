@@ -227,7 +227,7 @@ def _parameter(layer: int, role: Role, access: str, native: Any, keras_layer: An
         native=native,
         native_value=value_of(native),
         storage=id(value_of(native).handle),
-        module=None if keras_layer is None else id(keras_layer),
+        module=keras_layer,
         read=lambda: np.array(native.numpy()).T,
         read_gradient=lambda: _NOT_KEPT,
     )

@@ -244,7 +244,7 @@ def _parameter(
         native_value=native.data,
         # Two tensors are one storage when they start at the same address, be they one Python object or not.
         storage=(native.device, native.data_ptr(), tuple(native.shape)),
-        module=None if module is None else id(module),
+        module=module,
         read=lambda: _array(native),
         read_gradient=gradient,
     )

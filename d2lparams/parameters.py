@@ -156,5 +156,9 @@ def unique(parameters: Sequence[Parameter]) -> list[Parameter]:
 
 def partition(parameters: Sequence[Parameter]) -> list[int]:
     """For every use, the place of the first use of the same storage."""
-    storages = [one.storage for one in parameters]
-    return [storages.index(storage) for storage in storages]
+    return firsts([one.storage for one in parameters])
+
+
+def firsts(values: Sequence[object]) -> list[int]:
+    """For every value, the place of the first one that equals it."""
+    return [values.index(value) for value in values]
