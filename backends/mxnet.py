@@ -239,7 +239,6 @@ def _parameters(uses: Iterable[Use]) -> Iterator[Parameter]:
     """The parameters of uses. Types are few, and the word for each is made once."""
     dtypes: dict[Any, str] = {}
     for layer, use in enumerate(uses):
-        module = None if use.block is None else id(use.block)
         for role, (access, native) in use.parameters.items():
             values = native.data()
             shape = native.shape
@@ -259,7 +258,7 @@ def _parameters(uses: Iterable[Use]) -> Iterator[Parameter]:
                 dtype,
                 native,
                 id(values),
-                module,
+                use.block,
                 _held,
                 _copied,
                 _gradient,

@@ -135,7 +135,7 @@ class NumpyBackend(Backend[Network]):
                     dtype=str(array.dtype),
                     native=array,
                     storage=id(array),
-                    module=id(layer),
+                    module=layer,
                     hold=_held,
                     read=_copied,
                     read_gradient=_not_kept,

@@ -220,7 +220,6 @@ def _parameters(uses: Iterable[Use]) -> Iterator[Parameter]:
     """
     dtypes: dict[Any, str] = {}
     for layer, use in enumerate(uses):
-        module = None if use.layer is None else id(use.layer)
         for role, (access, native) in use.parameters.items():
             values = held_by(native)
             shape = tuple(values.shape.as_list())
@@ -237,7 +236,7 @@ def _parameters(uses: Iterable[Use]) -> Iterator[Parameter]:
                 dtype,
                 native,
                 id(values.handle),
-                module,
+                use.layer,
                 _held,
                 _copied,
                 _gradient,

@@ -55,7 +55,7 @@ _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "identity": nn.Identity}
 
 
 _Use = tuple[int, Role, str, str, Any, Any]
-"""The layer, the role, the name, the access, the parameter, and what tells the layer object from another."""
+"""The layer, the role, the name, the access, the parameter, and the layer object; None where none is known."""
 
 
 class NestMLP(nn.Module):  # type: ignore[misc]  # torch is not installed where types are checked
@@ -214,14 +214,14 @@ def _dense(model: nn.Module) -> list[tuple[str, nn.Module]]:
 def _standing(model: nn.Module) -> Iterator[_Use]:
     """The parameters of the layers of `_dense`, found in a fourth of the time: there may be thousands."""
     for layer, (path, access, module) in enumerate(_linear(model, "", "net")):
-        held, own = module._parameters, id(module)
+        held = module._parameters
         for role in ROLES:
             # Asked for an attribute, PyTorch looks there last. What is computed anew does not stand there.
             native = held.get(role)
             if native is None:
                 native = getattr(module, role)
             if native is not None:
-                yield layer, role, f"{path}{role}", f"{access}.{role}", native, own
+                yield layer, role, f"{path}{role}", f"{access}.{role}", native, module
 
 
 def _linear(module: nn.Module, path: str, access: str) -> Iterator[tuple[str, str, nn.Module]]:

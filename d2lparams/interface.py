@@ -40,7 +40,7 @@ from d2lparams.conventions import (
 from d2lparams.models import MLP, ROLES, Activation, By, DType, Example, Layer, LayerKind, Role
 from d2lparams.natives import Carrier, NativeArray, NativeLayer, Step, Structure, UnknownLayer
 from d2lparams.parameter_set import ParameterSet
-from d2lparams.parameters import Gradient, Parameter, Parameters, partition, unique
+from d2lparams.parameters import Gradient, Parameter, Parameters, firsts, partition, unique
 from d2lparams.programs import program, source_of, ties_in_words
 from d2lparams.structures import (
     Uses,
@@ -114,6 +114,7 @@ __all__ = [
     "Unsupported",
     "Uses",
     "axes_in_words",
+    "firsts",
     "flattened_inputs",
     "needs",
     "partition",

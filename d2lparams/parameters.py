@@ -6,7 +6,7 @@ Imports the standard library and NumPy only: this module runs inside every frame
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -121,9 +121,9 @@ class Parameters(list[Parameter]):
 
 def listing(parameters: Sequence[Parameter]) -> list[dict[str, str]]:
     """What a table of parameters says: a row for each use, words by heading."""
-    firsts = partition(parameters)
+    places = partition(parameters)
     uses: dict[int, list[Parameter]] = {}
-    for one, first in zip(parameters, firsts):
+    for one, first in zip(parameters, places):
         uses.setdefault(first, []).append(one)
     turned = any(one.native_shape != one.shape for one in parameters)
     return [
@@ -137,7 +137,7 @@ def listing(parameters: Sequence[Parameter]) -> list[dict[str, str]]:
             "dtype": one.dtype,
             "storage": _sharing(one, uses[first]),
         }
-        for one, first in zip(parameters, firsts)
+        for one, first in zip(parameters, places)
     ]
 
 
@@ -177,5 +177,10 @@ def unique(parameters: Sequence[Parameter]) -> list[Parameter]:
 
 def partition(parameters: Sequence[Parameter]) -> list[int]:
     """For every use, the place of the first use of the same storage."""
-    firsts: dict[Hashable, int] = {}
-    return [firsts.setdefault(one.storage, place) for place, one in enumerate(parameters)]
+    return firsts([one.storage for one in parameters])
+
+
+def firsts(values: Iterable[Hashable]) -> list[int]:
+    """For every value, the place of the first one that equals it."""
+    found: dict[Hashable, int] = {}
+    return [found.setdefault(value, place) for place, value in enumerate(values)]

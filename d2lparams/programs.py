@@ -51,8 +51,9 @@ def program(
         Unsupported: when the life cycle is no function whose source stands for itself.
     """
     *first, last = parts
-    end = _END.format(apply=getattr(lifecycle.apply, "__name__", "apply"), outcome=outcome)
-    code = "\n\n\n".join(part.strip("\n") for part in (*first, source_of(lifecycle.apply), last)) + f"\n{end}"
+    lived = source_of(lifecycle.apply)
+    end = _END.format(apply=lifecycle.apply.__name__, outcome=outcome)
+    code = "\n\n\n".join(part.strip("\n") for part in (*first, lived, last)) + f"\n{end}"
     needed = "\n".join(line for line, word in imports.items() if word in code)
     return f'"""{title}\n\n    {lifecycle.how}\n"""\n\n{needed}\n\n\n{code}'
 

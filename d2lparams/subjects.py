@@ -1,7 +1,8 @@
 """What an adapter lists of its framework beside the interface: life cycles, file formats, layers, claims.
 
-Each is plain data with functions in it that are the framework's own code, so that what is executed is what can
-be shown. Imports the standard library and NumPy only: this module runs inside every framework's environment.
+Also what is known of it already. Each is plain data; functions in it are the framework's own code, so that what
+is executed is what can be shown. Imports the standard library and NumPy only: this module runs inside every
+framework's environment.
 """
 
 from __future__ import annotations

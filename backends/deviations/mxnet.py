@@ -23,18 +23,16 @@ KNOWN: tuple[Known, ...] = (
         "the file format of names gives no arrays of the NumPy interface",
         error="TypeError: Cannot assign",
     ),
-    Known("load_dict", ("raises",), "names of a later model count on", error="AssertionError: Parameter"),
-    Known("load_dict, lenient", ("values", "output"), "names of a later model count on, and none is found"),
-    Known(
-        "file: collect_params().load_dict(allow_missing=True, ignore_extra=True)",
-        ("values", "output"),
-        "names of a later model count on, and none is found",
+    *(
+        Known(way, ("raises",), "names of a later model count on", error="AssertionError: Parameter")
+        for way in ("load_dict", "file: collect_params().load_dict")
     ),
-    Known(
-        "file: collect_params().load_dict",
-        ("raises",),
-        "names of a later model count on",
-        error="AssertionError: Parameter",
+    *(
+        Known(way, ("values", "output"), "names of a later model count on, and none is found")
+        for way in (
+            "load_dict, lenient",
+            "file: collect_params().load_dict(allow_missing=True, ignore_extra=True)",
+        )
     ),
     Known(
         "Block.save and Block.load",

@@ -14,17 +14,14 @@ KNOWN: tuple[Known, ...] = (
         operations=_STEPS,
         traits=frozenset({"module"}),
     ),
-    Known(
-        "load_state_dict(assign=True)",
-        ("counts", "ties", "step"),
-        "each name of a state dict becomes a parameter of its own, so layers that hold one are untied",
-        traits=frozenset({"parameter"}),
-    ),
-    Known(
-        "file: load_state_dict(assign=True)",
-        ("counts", "ties", "step"),
-        "each name of a state dict becomes a parameter of its own, so layers that hold one are untied",
-        traits=frozenset({"parameter"}),
+    *(
+        Known(
+            way,
+            ("counts", "ties", "step"),
+            "each name of a state dict becomes a parameter of its own, so layers that hold one are untied",
+            traits=frozenset({"parameter"}),
+        )
+        for way in ("load_state_dict(assign=True)", "file: load_state_dict(assign=True)")
     ),
     Known(
         "to meta and back",

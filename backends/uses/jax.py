@@ -127,7 +127,7 @@ def _watched(function: Callable[[Any, Any], Any], variables: Any, x: Any) -> lis
                         for role, leaf in LEAVES.items()
                         if leaf in own
                     },
-                    tuple(module.path),
+                    module.path,
                 )
             )
         return result

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from d2lparams.interface import MLP, ROLES, Backend, DType, Parameter, partition, unique
+from d2lparams.interface import MLP, ROLES, Backend, DType, Parameter, firsts, partition, unique
 from d2lparams.scenarios.inputs import batch, built, formed, starting_values, values_in
 from d2lparams.scenarios.registry import Observer, scenario
 from d2lparams.scenarios.tolerances import gradient_bounds, output_bound
@@ -126,9 +126,9 @@ def _observe_sharing(backend: Backend[Any], observe: Observer, spec: MLP) -> Non
     observe.trait("access to the uses", [one.access for one in uses if one.role == "weight"])
     observe.trait("own counts", backend.counts(model))
     observe.invariant("uses, by the first of one storage", partition(uses), expected=_by_first_use(spec))
-    layers = range(spec.layers)
-    objects = [spec.owner(layer) if spec.by == "module" else layer for layer in layers]
-    observe.invariant("layers, by the first of one object", _objects(uses), expected=objects)
+    objects = firsts([one.module for one in uses if one.role == "weight"])
+    owners = [spec.owner(layer) if spec.by == "module" else layer for layer in range(spec.layers)]
+    observe.invariant("layers, by the first of one object", objects, expected=owners)
     observe.invariant("unique values", sum(one.size for one in unique(uses)), expected=values_in(spec))
     observe.invariant("output", backend.forward(model, x), atol=output_bound(spec, values, x))
 
@@ -162,16 +162,9 @@ def _graph(uses: Sequence[Parameter]) -> list[dict[str, Any]]:
     ]
 
 
-def _objects(uses: Sequence[Parameter]) -> list[int]:
-    """For every layer, the first that is the same layer object."""
-    modules = [one.module for one in uses if one.role == "weight"]
-    return [modules.index(module) for module in modules]
-
-
 def _by_first_use(spec: MLP) -> list[int]:
     """By definition: for every use, the place of the first use of the same storage."""
-    owners = [(spec.owner(layer, role), role) for layer in range(spec.layers) for role in ROLES]
-    return [*map(owners.index, owners)]
+    return firsts([(spec.owner(layer, role), role) for layer in range(spec.layers) for role in ROLES])
 
 
 def _list(group: Sequence[int]) -> str:

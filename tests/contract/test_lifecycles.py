@@ -134,6 +134,20 @@ def test_a_life_cycle_replaced_by_a_wrong_one_changes_the_outcome(backend, monke
 # -- the framework's own ways --------------------------------------------------------------------------------
 
 
+def run_script(script, path):
+    """Run a program from its own folder, in this environment."""
+    path.write_text(script)
+    return subprocess.run([sys.executable, path.name], cwd=path.parent, capture_output=True, text=True)
+
+
+def kept_by(backend, spec):
+    """A way that keeps a model of this form."""
+    ways = backend.lifecycles()
+    if not ways:
+        pytest.skip("the reference has no ways of its own")
+    return next(one for one in ways if examine(backend, one, spec).outcome == "kept")
+
+
 @forms
 def test_every_way_ends_somehow_and_what_is_silent_is_shown_by_a_script(backend, spec, tmp_path):
     """In the framework alone: the script imports nothing of ours, and its outcome is the one that was seen."""
@@ -147,35 +161,22 @@ def test_every_way_ends_somehow_and_what_is_silent_is_shown_by_a_script(backend,
         script = backend.script(way, spec, seen.outcome)
         assert "d2lparams" not in script
         assert "backends" not in script
-        path = tmp_path / f"{number}.py"
-        path.write_text(script)
-        done = subprocess.run([sys.executable, path.name], cwd=tmp_path, capture_output=True, text=True)
+        done = run_script(script, tmp_path / f"{number}.py")
         assert done.returncode == 0, (way.name, done.stdout + done.stderr)
         assert done.stdout.splitlines()[-1] == f"outcome: {seen.outcome}"
 
 
 def test_a_script_fails_where_the_outcome_is_another(backend, tmp_path):
-    ways = backend.lifecycles()
-    if not ways:
-        pytest.skip("the reference has no ways of its own")
-    kept = next(one for one in ways if examine(backend, one, BY_MODULE).outcome == "kept")
-    path = tmp_path / "wrong.py"
-    path.write_text(backend.script(kept, BY_MODULE, "broken"))
-    done = subprocess.run([sys.executable, path.name], cwd=tmp_path, capture_output=True, text=True)
+    script = backend.script(kept_by(backend, BY_MODULE), BY_MODULE, "broken")
+    done = run_script(script, tmp_path / "wrong.py")
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "outcome: kept"
 
 
 def test_a_script_knows_the_layer_that_many_places_share(backend, tmp_path):
     """Layers 2 and 5 of seven: Flax, for one, calls that layer by its second place."""
-    ways = backend.lifecycles()
-    if not ways:
-        pytest.skip("the reference has no ways of its own")
     far = MLP(sizes=(4, 8, 8, 8, 8, 8, 8, 1), tied=((2, 5),))
-    kept = next(one for one in ways if examine(backend, one, far).outcome == "kept")
-    path = tmp_path / "far.py"
-    path.write_text(backend.script(kept, far, "kept"))
-    done = subprocess.run([sys.executable, path.name], cwd=tmp_path, capture_output=True, text=True)
+    done = run_script(backend.script(kept_by(backend, far), far, "kept"), tmp_path / "far.py")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
