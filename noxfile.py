@@ -32,6 +32,7 @@ nox.options.sessions = [
 ]
 # What the session `core` leaves to others.
 APART = ("faults", "road", "planted", "alarms", "explore", "page", "notebook")
+BENCHMARKS = ("startup", "compare", "first_run", "files", "training", "looking", "growth")
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -133,18 +134,17 @@ def alarms(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """What the harness costs, against what its parts need. Prints ratios; not a check."""
+    """What the harness costs, against what its parts need; not a check. `-- training looking` asks two."""
     # pip compiles what it installs and uv does not unless it is asked; an import without costs double.
     install(session, "--compile-bytecode", ".", group="test")
-    answers = str(Path(session.create_tmp()) / "benchmarks.json")
-    session.run("python", "benchmarks/startup.py", "15", answers)
-    session.run("python", "benchmarks/compare.py", *(session.posargs or ["5"]), answers)
-    session.run("python", "benchmarks/first_run.py", "3", answers)
-    session.run("python", "benchmarks/files.py", *session.posargs)
-    session.run("python", "benchmarks/training.py", "--json", answers)
-    session.run("python", "benchmarks/looking.py", "--json", answers)
-    session.run("python", "benchmarks/growth.py", "--json", answers)
-    session.log(f"all figures: {answers}")
+    answers = Path(session.create_tmp()) / "benchmarks.json"
+    if not session.posargs:
+        answers.unlink(missing_ok=True)
+    for name in session.posargs or BENCHMARKS:
+        session.run("python", f"benchmarks/{name}.py", "--json", str(answers))
+    table = Path(os.environ.get("BENCH_REPORT", answers.with_suffix(".md")))
+    session.run("python", "benchmarks/summary.py", str(answers), "--markdown", str(table))
+    session.log(f"all figures: {answers}; what is promised, as Markdown: {table}")
 
 
 @nox.session

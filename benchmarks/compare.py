@@ -8,7 +8,7 @@ machine; the figure is the median of the ratios of the rounds, and 1.15 is what 
 A second figure is of a session: the same comparison again, in the processes that it keeps, against the first.
 It is made of one scenario of milliseconds, so that it tells what a comparison costs besides.
 
-    python benchmarks/compare.py [ROUNDS [FILE.json [SCENARIO...]]]
+    python benchmarks/compare.py [--rounds 5] [--json FILE] [SCENARIO...]
 """
 
 import os
@@ -30,7 +30,7 @@ from d2lparams.environments import ensure
 from d2lparams.runner import usable_cores
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from measuring import Row, Times, measure, show, write
+from measuring import Row, Times, measure, options, show, write
 
 PROMISED = 1.15
 
@@ -113,11 +113,12 @@ def main(rounds: int, file: Path | None, scenarios: list[str]) -> None:
         Row("the same again in a session, against the first time", again["again"], again["first"]),
     ]
     show("what a comparison takes", rows)
-    if file is not None:
-        write(file, "compare", rows)
+    write(file, "a comparison", rows)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("COLUMNS", "100")
-    given = sys.argv[1:]
-    main(int(given[0]) if given else 3, Path(given[1]) if given[1:] else None, given[2:])
+    parser = options(__doc__, rounds=5)
+    parser.add_argument("scenarios", nargs="*", help="all, but for those that take long")
+    given = parser.parse_args()
+    main(given.rounds, given.json, given.scenarios)

@@ -1,24 +1,23 @@
 """What does it cost to keep a tied model of 400 MB in a file, against what safetensors itself needs?
 
 Time: the same storages are written and read by `ParameterSet` and by the library, in turn, in one run; a read
-touches every number. The figure is the ratio of the medians, and 1.15 is what is promised. Theirs is the faster
-of `load_file` and `safe_open`.
+touches every number. The figure is the median of the rounds' ratios, and 1.15 is what is promised. Theirs is
+the faster of `load_file` and `safe_open`.
 
 Memory: a real PyTorch model of that size is exported without a copy, saved, and loaded again, in PyTorch's
 environment. The figure is how far the process's own memory rose above the model, as a share of the largest
 tensor; 1 is what is promised. Pages of the file that is mapped are the system's and are not counted.
 
-    python benchmarks/files.py [ROUNDS]
+    python benchmarks/files.py [--rounds 9] [--json FILE]
 """
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,14 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from rich.console import Console
-from rich.table import Table
 
 from d2lparams import bootstrap
 from d2lparams.columns import parse_column
 from d2lparams.environments import ensure
 from d2lparams.parameter_set import LayerRecord, ParameterSet
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from measuring import Figure, Row, measure, options, seconds, show, write
 
 PROMISED_TIME, PROMISED_MEMORY = 1.15, 1.0
 WIDTH, LAYERS = 4096, 6  # 64 MiB a matrix
@@ -104,15 +105,8 @@ def model() -> ParameterSet:
     return ParameterSet(layers, arrays, list(zip(layers[1].keys, layers[-1].keys)))
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """Wall-clock seconds."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def main(rounds: int) -> None:
-    """Time and measure, and print the table and the ratios."""
+def main(rounds: int, file: Path | None) -> None:
+    """Time and measure, and print the table."""
     parameters = model()
     storages = {name: np.array(array) for name, array in parameters.storages.items()}
     with tempfile.TemporaryDirectory() as folder:
@@ -123,38 +117,32 @@ def main(rounds: int) -> None:
                 for name in file.keys():  # noqa: SIM118  (it is no mapping)
                     touch(file.get_tensor(name))
 
+        def alone(work: Callable[[], Any]) -> float:
+            fresh.unlink(missing_ok=True)  # whoever replaces a file pays for the old one, too
+            return seconds(work)
+
         work: dict[str, Callable[[], Any]] = {
-            "write, ours": lambda: parameters.save(fresh),
-            "write, safetensors": lambda: safetensors.numpy.save_file(storages, fresh),
-            "read, ours": lambda: [touch(one) for one in ParameterSet.open(ours).storages.values()],
-            "read, load_file": lambda: [touch(one) for one in safetensors.numpy.load_file(theirs).values()],
-            "read, safe_open": open_theirs,
+            "ours, written": lambda: parameters.save(fresh),
+            "save_file": lambda: safetensors.numpy.save_file(storages, fresh),
+            "ours, read": lambda: [touch(one) for one in ParameterSet.open(ours).storages.values()],
+            "load_file": lambda: [touch(one) for one in safetensors.numpy.load_file(theirs).values()],
+            "safe_open": open_theirs,
         }
         parameters.save(ours)
         safetensors.numpy.save_file(storages, theirs)
         for one in work.values():
             one()  # so that files are in memory for everyone
-        times: dict[str, list[float]] = {name: [] for name in work}
-        for place in range(rounds):
-            # Turned round each time: the second writer meets a disk that is busy with the first one's pages.
-            for name, one in list(work.items())[:: -1 if place % 2 else 1]:
-                fresh.unlink(missing_ok=True)  # whoever replaces a file pays for the old one, too
-                times[name].append(seconds(one))
-        size = ours.stat().st_size
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    table = Table("", "median, s", "spread", title=f"{size / 1e6:.0f} MB, {rounds} rounds")
-    for name, values in times.items():
-        table.add_row(name, f"{medians[name]:.3f}", f"{min(values):.3f} to {max(values):.3f}")
-    console.print(table)
-    written = medians["write, ours"] / medians["write, safetensors"]
-    read = medians["read, ours"] / min(medians["read, load_file"], medians["read, safe_open"])
-    console.print(f"write: ratio {written:.2f} (promised: at most {PROMISED_TIME})", style="bold")
-    console.print(
-        f"read, every number touched: ratio {read:.2f} (promised: at most {PROMISED_TIME})", style="bold"
-    )
-    once = parameters.nbytes
+        times = measure({name: partial(alone, one) for name, one in work.items()}, rounds)
+        size, once = ours.stat().st_size, parameters.nbytes
+    faster = min("load_file", "safe_open", key=lambda name: times[name].median)
+    rows = [
+        Row(f"written, {size / 1e6:.0f} MB", times["ours, written"], times["save_file"], PROMISED_TIME),
+        Row(f"read, every number touched, by {faster}", times["ours, read"], times[faster], PROMISED_TIME),
+        *memory(),
+    ]
+    show(f"files, {rounds} rounds", rows)
     console.print(f"the file is {size - once} bytes larger than each storage once, {once / 1e6:.0f} MB")
-    memory()
+    write(file, "files", rows)
 
 
 def touch(array: Any) -> None:
@@ -162,39 +150,30 @@ def touch(array: Any) -> None:
     array.sum()
 
 
-def memory() -> None:
-    """Measure a real model in its framework's own environment, and print the shares."""
+def memory() -> list[Figure]:
+    """How far memory rose above a real model in its framework's process, in parts of its largest tensor."""
     environment = ensure(parse_column("torch"), progress=lambda text: console.print(text, style="dim"))
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder, "model.safetensors"))
-        command = [
-            str(environment.python),
-            "-I",
-            "-c",
-            MEMORY,
-            bootstrap.__file__,
-            str(WIDTH),
-            str(LAYERS),
-            file,
-        ]
+        script = [str(environment.python), "-I", "-c", MEMORY, bootstrap.__file__]
+        command = [*script, str(WIDTH), str(LAYERS), file]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    largest = WIDTH * WIDTH * 4
-    table = Table("PyTorch, in its own process", "rose by, MB", "of the largest tensor", title="Memory")
-    for name, said in (
-        ("saving", "export(copy=False).save(file)"),
-        ("loading", "load(net, ParameterSet.open(file))"),
-        ("copying", "export(net), a copy, for comparison"),
+    figures = []
+    for name, said, promised in (
+        ("saving", "export(copy=False).save(file)", PROMISED_MEMORY),
+        ("loading", "load(net, ParameterSet.open(file))", PROMISED_MEMORY),
+        ("copying", "export(net), a copy, for comparison", None),
     ):
-        table.add_row(said, f"{found[name] / 1e6:.1f}", f"{found[name] / largest:.2f}")
-    console.print(table)
-    worst = max(found["saving"], found["loading"]) / largest
-    console.print(f"memory: {worst:.2f} of one tensor (promised: at most {PROMISED_MEMORY})", style="bold")
+        share = found[name] / (WIDTH * WIDTH * 4)
+        figures.append(Figure(f"memory, in largest tensors: {said}", share, share, share, promised))
     console.print(f"views of PyTorch's own memory: {found['shared']:.0%} of the arrays")
     console.print(
         f"model {found['model'] / 1e6:.1f} MB, file {found['file'] / 1e6:.1f} MB; tied: {found['tied']}"
     )
+    return figures
 
 
 if __name__ == "__main__":
     os.environ.setdefault("COLUMNS", "100")
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 9)
+    given = options(__doc__, rounds=9).parse_args()
+    main(given.rounds, given.json)

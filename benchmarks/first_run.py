@@ -9,7 +9,7 @@ is bound by processors: so all of them alone, divided by the cores, is shown bes
 Also shown: how much of what was built is a hard link into uv's cache, that is neither downloaded nor stored
 twice, and how many bytes are the environments' own, which is their bytecode nearly.
 
-    python benchmarks/first_run.py [ROUNDS [FILE.json]]
+    python benchmarks/first_run.py [--rounds 3] [--json FILE]
 """
 
 import os
@@ -28,7 +28,7 @@ from d2lparams.columns import adapters
 from d2lparams.runner import usable_cores
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from measuring import Row, Times, measure, show, write
+from measuring import Row, Times, measure, options, show, write
 
 PROMISED = 1.15
 ALL = "all at once"
@@ -102,10 +102,10 @@ def main(rounds: int, file: Path | None) -> None:
         Row(f"against the slowest or all on {cores} cores, whichever is longer", times[ALL], bound),
     ]
     show("what a first run takes", rows)
-    if file is not None:
-        write(file, "first run", rows)
+    write(file, "a first run", rows)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("COLUMNS", "100")
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    given = options(__doc__, rounds=3).parse_args()
+    main(given.rounds, given.json)

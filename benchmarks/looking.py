@@ -18,25 +18,24 @@ of the user's own is read by what it does. Flax traces it the first time that it
 graph of it each time; that is shown, too, and nothing is promised of it. Time is the processor's, so that
 neighbours on the machine count little; a look that is shorter than 20 ms is repeated.
 
-    python benchmarks/looking.py [--quick] [--rounds 9] [--only NAME ...] [--json FILE]
+    python benchmarks/looking.py [--rounds 9] [--json FILE] [--quick] [--only NAME ...]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from measuring import Times, ratio, write  # noqa: E402
+from measuring import Figure, Row, Times, options, show, write  # noqa: E402
 from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
 
 from d2lparams import bootstrap  # noqa: E402
 from d2lparams.columns import Column, adapters  # noqa: E402
@@ -50,47 +49,29 @@ console = Console()
 
 def main() -> None:
     """Measure every framework in its environment, and print the table."""
-    parser = argparse.ArgumentParser(description="What it takes to look at a large model.")
+    parser = options(__doc__, rounds=9)
     parser.add_argument("--quick", action="store_true", help="small models, to see that it runs")
-    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", nargs="*", default=[], help="frameworks")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks.json"))
     given = parser.parse_args()
-    table = Table(
-        *("framework", "model", "tensors", "MB", "ours, ms", "theirs, ms"),
-        *("ratio, quartiles", "first look, ms", "memory", "bytes a use"),
-        title=f"looking, {given.rounds} rounds",
-    )
-    rows = []
+    rows: list[Row | Figure] = []
     for name in given.only or [name for name, one in adapters().items() if not one.reference]:
         for one in measured(name, given.rounds, given.quick):
-            ours, theirs = Times(one["ours"]), Times(one["theirs"])
-            found = ratio(ours, theirs)
-            share = one["grown"] / one["bytes"]
-            rows.append({"framework": name, **one, "ratio": found.median, "quartiles": [found.low, found.high]})
-            table.add_row(
-                name,
-                one["model"],
-                f"{one['tensors']:,}",
-                f"{one['bytes'] / 1e6:,.0f}",
-                f"{ours.median * 1e3:.2f}",
-                f"{theirs.median * 1e3:.2f}",
-                str(found),
-                f"{one['first'] * 1e3:.1f}",
-                f"{share:.2%}",
-                f"{one['grown'] / one['tensors']:,.0f}",
-            )
-            if one["promised"] and not given.quick:
-                say(f"{name}, {one['model']}: time", found.median, PROMISED_TIME)
-                say(f"{name}, {one['model']}: memory", share, PROMISED_MEMORY)
-            write(given.json, "looking", rows)
-    console.print(table)
+            rows += figures(name, one, promised=one["promised"] and not given.quick)
+            write(given.json, "looking", rows)  # at once, so that a failure of the next loses nothing
+    show(f"looking at a model, {given.rounds} rounds", rows)
 
 
-def say(what: str, found: float, promised: float) -> None:
-    """A figure against what is promised."""
-    missed = "" if found <= promised else "; missed"
-    console.print(f"{what} {found:.4f} (promised: at most {promised}){missed}", style="bold")
+def figures(name: str, found: dict[str, Any], *, promised: bool) -> list[Row | Figure]:
+    """Of one model: the time against the framework's own list, and the memory as a share of the model."""
+    size, tensors = found["bytes"], found["tensors"]
+    what = f"{name}, {found['model']}: {tensors:,} tensors, {size / 1e6:,.0f} MB"
+    share = found["grown"] / size
+    details = {"first look": found["first"], "bytes a use": found["grown"] / tensors}
+    ours, theirs = Times(tuple(found["ours"])), Times(tuple(found["theirs"]))
+    return [
+        Row(what, ours, theirs, PROMISED_TIME if promised else None, details),
+        Figure(f"{what}: memory", share, share, share, PROMISED_MEMORY if promised else None, ".2%", details),
+    ]
 
 
 def measured(name: str, rounds: int, quick: bool) -> list[dict]:

@@ -1,7 +1,7 @@
-"""What every benchmark does: time two or more sides in turn, and tell of ratios with their spread.
+"""What every benchmark does: time two or more sides in turn, and tell of figures with their spread and target.
 
-A figure is a ratio. The sides take turns in one run on one machine, the order is turned round in every round,
-and the ratio is taken round by round, so that what else the machine does meets both sides alike.
+Most figures are ratios. The sides take turns in one run on one machine, the order is turned round in every
+round, and the ratio is taken round by round, so that what else the machine does meets both sides alike.
 
 Imports the standard library only (and `rich` where a table is shown), for some sides are timed in a framework's
 own environment.
@@ -9,6 +9,7 @@ own environment.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -50,16 +51,52 @@ class Ratio:
     low: float
     high: float
 
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that something is promised of: a ratio, an exponent, a share of memory.
+
+    Attributes:
+        what: it is of, in words.
+        value: the number.
+        low: of its spread; the value itself where it was taken once.
+        high: of its spread.
+        target: the largest value that is promised; None where nothing is.
+        written: how it is shown, as `format` takes it.
+        details: what it is made of, by name; as JSON.
+    """
+
+    what: str
+    value: float
+    low: float
+    high: float
+    target: float | None = None
+    written: str = ".2f"
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def met(self) -> bool:
+        """Whether what is promised holds."""
+        return self.target is None or self.value <= self.target
+
     def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+        value, low, high = (format(one, self.written) for one in (self.value, self.low, self.high))
+        return value if low == high == value else f"{value} ({low} to {high})"
+
+    @property
+    def promised(self) -> str:
+        """The target, and whether it is met."""
+        if self.target is None:
+            return "nothing"
+        return f"at most {self.target:{self.written}}: {'met' if self.met else 'missed'}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One question's answer.
+    """Two sides that were timed in turn.
 
     Attributes:
-        what: was compared, in words.
+        what: was timed, in words.
         ours: seconds.
         theirs: seconds of the side that ours is held against.
         target: the ratio of ours to theirs that is promised; None where nothing is.
@@ -78,9 +115,25 @@ class Row:
         return ratio(self.ours, self.theirs)
 
     @property
-    def met(self) -> bool:
-        """Whether what is promised holds."""
-        return self.target is None or self.ratio.median <= self.target
+    def figure(self) -> Figure:
+        """The ratio, with all that was timed."""
+        found, times = self.ratio, {"ours": list(self.ours.values), "theirs": list(self.theirs.values)}
+        return Figure(
+            self.what, found.median, found.low, found.high, self.target, details={**times, **self.details}
+        )
+
+
+def options(doc: str, rounds: int) -> argparse.ArgumentParser:
+    """What every script takes: `--rounds N` and `--json FILE`.
+
+    Args:
+        doc: the script's docstring, of which the first line is shown.
+        rounds: when nobody says how many.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"in which sides take turns; {rounds}")
+    parser.add_argument("--json", type=Path, help="a file that the figures are added to")
+    return parser
 
 
 def measure(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Times]:
@@ -134,19 +187,21 @@ def machine() -> dict[str, Any]:
     }
 
 
-def show(title: str, rows: Sequence[Row]) -> None:
+def show(title: str, rows: Sequence[Row | Figure]) -> None:
     """A table on the screen, and for each target that is missed a line that says so."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     table = Table("", "ours, ms", "theirs, ms", "ratio (quartiles)", "promised", title=title)
-    for row in rows:
-        table.add_row(row.what, _spread(row.ours), _spread(row.theirs), str(row.ratio), _promised(row))
+    figures = [_figure(row) for row in rows]
+    for row, figure in zip(rows, figures):
+        times = [_spread(row.ours), _spread(row.theirs)] if isinstance(row, Row) else ["", ""]
+        table.add_row(row.what, *times, str(figure), figure.promised)
     console.print(table)
-    for row in rows:
-        if not row.met:
-            console.print(f"missed: {row.what}: {row.ratio.median:.2f}, promised at most {row.target:.2f}")
+    for figure in figures:
+        if not figure.met:
+            console.print(f"missed: {figure.what}: {figure}, promised at most {figure.target:{figure.written}}")
     found = machine()
     console.print(
         f"{found['processor']}, {found['cores']} cores, load {found['load']} at the end; "
@@ -155,25 +210,41 @@ def show(title: str, rows: Sequence[Row]) -> None:
     )
 
 
-def write(path: Path | str, question: str, rows: Sequence[Row | Mapping[str, Any]]) -> None:
-    """Put a question's rows into a file of JSON, beside those of other questions that are there."""
+def write(path: Path | str | None, question: str, rows: Sequence[Row | Figure]) -> None:
+    """Put a question's figures into a file of JSON, beside those of other questions that are there.
+
+    Args:
+        path: of the file; without one nothing is written.
+        question: what the figures answer.
+        rows: the figures, or what they are made of.
+    """
+    if path is None:
+        return
     file = Path(path)
     known = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    entries = [_entry(row) if isinstance(row, Row) else dict(row) for row in rows]
-    known[question] = {"machine": machine(), "rows": entries}
+    entries = [{**vars(figure), "met": figure.met} for figure in map(_figure, rows)]
+    known[question] = {"machine": machine(), "figures": entries}
     file.write_text(json.dumps(known, indent=2) + "\n", "utf-8")
 
 
-def _entry(row: Row) -> dict[str, Any]:
+def read(path: Path | str) -> dict[str, tuple[dict[str, Any], list[Figure]]]:
+    """The machine and the figures of each question, from what `write` wrote."""
+    known = json.loads(Path(path).read_text("utf-8"))
     return {
-        "what": row.what,
-        "ours": list(row.ours.values),
-        "theirs": list(row.theirs.values),
-        "ratio": {"median": row.ratio.median, "quartiles": [row.ratio.low, row.ratio.high]},
-        "target": row.target,
-        "met": row.met,
-        **row.details,
+        question: (
+            answer["machine"],
+            [Figure(**{key: value for key, value in one.items() if key != "met"}) for one in answer["figures"]],
+        )
+        for question, answer in known.items()
     }
+
+
+def _figure(row: Row | Figure) -> Figure:
+    return row.figure if isinstance(row, Row) else row
+
+
+def _spread(times: Times) -> str:
+    return f"{1e3 * times.median:.3g} ({1e3 * times.low:.3g} to {1e3 * times.high:.3g})"
 
 
 def _lines(path: str) -> list[str]:
@@ -181,13 +252,3 @@ def _lines(path: str) -> list[str]:
         return Path(path).read_text("utf-8").splitlines()
     except OSError:
         return []
-
-
-def _spread(times: Times) -> str:
-    return f"{1e3 * times.median:.3g} ({1e3 * times.low:.3g} to {1e3 * times.high:.3g})"
-
-
-def _promised(row: Row) -> str:
-    if row.target is None:
-        return "nothing"
-    return f"at most {row.target:.2f}: " + ("met" if row.met else "missed")

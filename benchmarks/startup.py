@@ -5,7 +5,7 @@ pays for that. Both sides are processes of one interpreter, in turn, in one run;
 ratios of the rounds, and 2 is what is promised. Environments are those of the user's cache; `list` looks for
 them.
 
-    python benchmarks/startup.py [ROUNDS [FILE.json]]
+    python benchmarks/startup.py [--rounds 15] [--json FILE]
 """
 
 import os
@@ -17,16 +17,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from measuring import Row, Times, measure, show, write
+from measuring import Row, Times, measure, options, show, write
 
 PROMISED = 2.0
 COMMAND = "import sys; sys.argv[0] = 'd2lparams'; from d2lparams.__main__ import main; main()"
 LIBRARIES, OURS = "import typer, rich", ("--help", "list", "compare no-such-column")
-
-console = Console()
 
 
 def seconds(spent: list[float], program: str, *arguments: str, code: int = 0) -> float:
@@ -59,10 +55,10 @@ def main(rounds: int, file: Path | None) -> None:
         rows.append(Row(name, times[name], times[LIBRARIES], PROMISED))
         rows.append(Row(f"{name}, processor time", busy[name], busy[LIBRARIES], PROMISED))
     show("what a start takes", rows)
-    if file is not None:
-        write(file, "startup", rows)
+    write(file, "a start", rows)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("COLUMNS", "100")
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 15, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    given = options(__doc__, rounds=15).parse_args()
+    main(given.rounds, given.json)

@@ -29,15 +29,15 @@ What did not help MXNet: arrays that share NumPy's memory, `mx.engine.bulk`, `MX
         [--clock wall|cpu] [--compile True|auto|False] [--json FILE]
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from measuring import Row, Times, show, write
+from measuring import Row, Times, options, show, write
 from rich.console import Console
 
 from d2lparams.columns import Column, adapters, read_adapter
@@ -63,7 +63,7 @@ def columns() -> dict[str, tuple[Column, str, str]]:
     return found
 
 
-def timed(column: Column, adapter: str, loops: str, asked: argparse.Namespace) -> dict[str, Any]:
+def timed(column: Column, adapter: str, loops: str, asked: Namespace) -> dict[str, Any]:
     """What `loops/timing.py` found in the column's environment."""
     environment = ensure(column, progress=lambda text: console.print(f"{column.name}: {text}", style="dim"))
     declared = {
@@ -119,23 +119,20 @@ def main() -> None:
     from nets import NETS
 
     known = columns()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser = options(__doc__, rounds=9)
     parser.add_argument("--seconds", type=float, default=0.1, help="that a round of a side lasts, about")
     parser.add_argument("--nets", default=",".join(NETS))
     parser.add_argument("--columns", default=",".join(known))
     parser.add_argument("--compile", default="True", choices=["auto", "True", "False"])
     parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])
-    parser.add_argument("--json", default="benchmarks.json")
     asked = parser.parse_args()
     rows: list[Row] = []
     for name in asked.columns.split(","):
         column, adapter, loops = known[name]
         found = timed(column, adapter, loops, asked)
         rows += rows_of(column.adapter.title, found, {key: net.name for key, net in NETS.items()})
-        write(asked.json, "training", rows)
+        write(asked.json, "training", rows)  # at once, so that a failure of the next loses nothing
     show(f"Training, {asked.rounds} rounds, by the clock of the {asked.clock}", rows)
-    console.print(f"all times stand in {asked.json}", style="dim")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,103 @@
+"""What of `growth.py` runs in a framework's environment: what the harness does to a model, by its size.
+
+    python growth_inside.py BACKEND CLASS [--quick] [--rounds 3] [--limit 20] [--only NAME ...] [--json FILE]
+
+A file that is written holds these figures alone.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from curves import PROMISED, Question, Work, arguments, doubling, sizes, traced  # noqa: E402
+from measuring import write  # noqa: E402
+
+runpy.run_path(str(HERE.parent / "d2lparams" / "bootstrap.py"))["expose"]()
+
+from d2lparams.interface import MLP, SGD, Backend, partition, unique  # noqa: E402
+
+
+def questions_of_models(backend: Backend[Any], layers: int, width: int, steps: int) -> Iterator[Question]:
+    """What the harness does to a model, by its layers, its width, and how long it is trained."""
+    plain = backend.name == "numpy"
+
+    def deep(number: int) -> Any:
+        return backend.mlp(MLP((8,) * (number + 1), activation="tanh"))
+
+    def wide(number: int) -> Any:
+        return backend.mlp(MLP((number, number)))
+
+    def batch(inputs: int = 8) -> tuple[Any, Any]:
+        return np.ones((4, inputs), "float32"), np.ones((4, inputs), "float32")
+
+    def trained(model: Any, inputs: int, number: int = 1) -> tuple[Any, ...]:
+        return backend.trainer(model, SGD(0.125, momentum=0.875)), *batch(inputs), number
+
+    def values(model: Any) -> list[float]:
+        return [float(one.value.sum()) for one in backend.parameters(model)]
+
+    looks: dict[str, Work] = {
+        "parameters(model)": backend.parameters,
+        "unique": lambda model: unique(backend.parameters(model)),
+        "partition": lambda model: partition(backend.parameters(model)),
+        "the table of them": lambda model: repr(backend.parameters(model)),
+        "every value read": values,
+        "forward": lambda model: backend.forward(model, batch()[0]),
+        "gradients": lambda model: backend.gradients(model, *batch()),
+    }
+    asked: dict[str, tuple[Callable[[int], Any], Work]] = {
+        "mlp(spec)": (lambda number: number, deep),
+        **{name: (deep, look) for name, look in looks.items()},
+        "one step": (lambda number: trained(deep(number), 8), stepped),
+    }
+    if plain:
+
+        def tied(number: int) -> Any:
+            return backend.mlp(MLP((8,) * (number + 2), tied=(tuple(range(number + 1)),)))
+
+        asked["all layers one storage: the table"] = tied, lambda model: repr(backend.parameters(model))
+    for name, (make, work) in asked.items():
+        yield Question(f"{backend.name}: {name}", "layers", sizes(1, layers), make, work, memory=plain)
+    # Twice as wide is four times as many values, and linear in those is an exponent of 2.
+    across: dict[str, tuple[Callable[[int], Any], Work, float]] = {
+        "parameters(model)": (wide, backend.parameters, 0.15),
+        "every value read": (wide, values, 2 * PROMISED),
+        "one step": (lambda number: trained(wide(number), number), stepped, 2 * PROMISED),
+    }
+    for name, (make, work, most) in across.items():
+        yield Question(f"{backend.name}: {name}", "width", doubling(8, width), make, work, most, memory=plain)
+    make = partial(trained, deep(2), 8)
+    yield Question(f"{backend.name}: Trainer.step", "steps", sizes(1, steps), make, stepped, memory=plain)
+
+
+def stepped(given: tuple[Any, ...]) -> None:
+    """So many steps."""
+    trainer, x, y, number = given
+    for _ in range(number):
+        trainer.step(x, y)
+
+
+def main() -> None:
+    """Trace every curve of one backend."""
+    parser = arguments(__doc__)
+    parser.add_argument("backend")
+    parser.add_argument("class_name", metavar="CLASS")
+    given = parser.parse_args()
+    backend = getattr(import_module(f"backends.{given.backend}"), given.class_name)()
+    largest = (30, 64, 100) if given.quick else (10_000, 8192, 100_000)
+    write(given.json, given.backend, traced(questions_of_models(backend, *largest), given))
+
+
+if __name__ == "__main__":
+    main()
