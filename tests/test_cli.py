@@ -26,7 +26,7 @@ import pytest
 from rich.cells import cell_len
 
 import d2lparams
-from d2lparams import runner
+from d2lparams import session
 from d2lparams.columns import parse_column
 from d2lparams.comparison import Comparison
 from d2lparams.environments import ensure, location
@@ -429,7 +429,7 @@ def test_a_run_of_everything_says_what_it_left_out(command: Command, tmp_path: P
 @pytest.mark.parametrize("full", [False, True])
 def test_a_notebook_chooses_as_the_command_does(monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
     asked: list[Scenario] = []
-    monkeypatch.setattr(runner, "run", lambda columns, chosen, **options: asked.extend(chosen) or [])
+    monkeypatch.setattr(session, "run", lambda columns, chosen, **options: asked.extend(chosen) or [])
     comparison = d2lparams.compare(["numpy"], full=full)
     assert asked == [one for one in scenarios().values() if full or not one.full]
     assert comparison.groups == {one.name: one.group for one in asked}
