@@ -187,13 +187,23 @@ def report(state: State, columns: Sequence[Column]) -> Iterable[str]:
     yield f"{len(exact)} further invariants were equal to the last bit, or had to be."
 
 
+def one_or_more(text: str) -> int:
+    """A number of an option."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is too few; it must be at least 1")
+    return number
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="Does the comparison cry wolf?")
     parser.add_argument("columns", nargs="*", help="default: every framework")
-    parser.add_argument("--seeds", type=int, default=2, help="how many (default 2)")
+    parser.add_argument("--seeds", type=one_or_more, default=2, help="how many (default 2)")
     parser.add_argument("--form", action="append", choices=FORMS, help="default: every form")
     parser.add_argument("--every-form", action="store_true", help="each seed in every form")
-    parser.add_argument("--formed", type=int, default=1, help="of how many seeds one is run in a form, too")
+    parser.add_argument(
+        "--formed", type=one_or_more, default=1, help="of how many seeds one is run in a form, too"
+    )
     parser.add_argument(
         "-s",
         "--scenario",
@@ -202,7 +212,7 @@ def main(arguments: Sequence[str]) -> int:
         help="default: all but long ones and life cycles",
     )
     parser.add_argument("--full", action="store_true", help="those, too, that take long")
-    parser.add_argument("--chunk", type=int, default=8, help="variations that one worker runs (default 8)")
+    parser.add_argument("--chunk", type=one_or_more, default=8, help="of how many variations for a worker (8)")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no further chunk after these")
     parser.add_argument("--state", type=Path, help="a file to go on from")
     order = parser.parse_args(arguments)
