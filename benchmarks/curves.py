@@ -8,7 +8,8 @@ linear, 1.15 at most is promised: caches that overflow cost some hundredths.
 
 Time is the processor's, of this process, so that neighbours on the machine count little; where processes are
 started it is the clock's. Memory is the most that Python and NumPy held beyond what was there before, from a
-call of its own. A curve ends before the size at which one call would take longer than the limit, and says so.
+call of its own. A curve ends before the size at which one call would take longer than the limit, or at which
+the framework fails, and says so.
 
 Imports NumPy and the standard library: some curves are traced in a framework's own environment.
 """
@@ -103,9 +104,16 @@ def trace(question: Question, rounds: int, limit: float) -> Curve:
     given: dict[int, Any] = {}
     repeats: dict[int, int] = {}
     for size, larger in zip(question.sizes, [*question.sizes[1:], 0]):
-        given[size] = question.make(size)
-        timed(question, given[size])  # what is made once, and cached
-        took = timed(question, given[size])
+        try:
+            made = question.make(size)
+            timed(question, made)  # what is made once, and cached
+            took = timed(question, made)
+        except Exception as error:  # a graph that is deeper than Python goes, say
+            if len(given) < FEWEST:
+                raise
+            curve.cut = f"{size:,} failed: {type(error).__name__}: {str(error).strip().splitlines()[0]:.80}"
+            break
+        given[size] = made
         repeats[size] = max(1, math.ceil(ENOUGH / max(took, 1e-6)))
         expected = took * (larger / size) ** (question.most or 1)
         if expected > limit:
@@ -184,15 +192,24 @@ def arguments(doc: str) -> ArgumentParser:
     return parser
 
 
-def traced(questions: Iterable[Question], given: Namespace) -> list[Figure]:
-    """The figures of those questions that are asked for, each told as soon as it is there."""
-    figures = []
+def traced(
+    questions: Iterable[Question], given: Namespace, keep: Callable[[list[Figure]], None]
+) -> list[Figure]:
+    """The figures of those questions that are asked for, each told as soon as it is there.
+
+    Args:
+        questions: in their order.
+        given: what was asked, see `arguments`.
+        keep: is handed the figures so far after each; whatever becomes of the next, they are not lost.
+    """
+    figures: list[Figure] = []
     for question in questions:
         if given.only and not any(one in f"{question.by}: {question.name}" for one in given.only):
             continue
         curve = trace(question, given.rounds, given.limit)
         figures.append(figure(curve))
         say(curve, figures[-1])
+        keep(figures)
     return figures
 
 

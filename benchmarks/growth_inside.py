@@ -96,7 +96,7 @@ def main() -> None:
     given = parser.parse_args()
     backend = getattr(import_module(f"backends.{given.backend}"), given.class_name)()
     largest = (30, 64, 100) if given.quick else (10_000, 8192, 100_000)
-    write(given.json, given.backend, traced(questions_of_models(backend, *largest), given))
+    traced(questions_of_models(backend, *largest), given, partial(write, given.json, given.backend))
 
 
 if __name__ == "__main__":
