@@ -8,7 +8,7 @@ machine; the figure is the median of the ratios of the rounds, and 1.15 is what 
 A second figure is of a session: the same comparison again, in the processes that it keeps, against the first.
 It is made of one scenario of milliseconds, so that it tells what a comparison costs besides.
 
-    python benchmarks/compare.py [--rounds 5] [--json FILE] [SCENARIO...]
+    python benchmarks/compare.py [--rounds 3] [--json FILE] [SCENARIO...]
 """
 
 import os
@@ -118,7 +118,7 @@ def main(rounds: int, file: Path | None, scenarios: list[str]) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("COLUMNS", "100")
-    parser = options(__doc__, rounds=5)
+    parser = options(__doc__, rounds=3)
     parser.add_argument("scenarios", nargs="*", help="all, but for those that take long")
     given = parser.parse_args()
     main(given.rounds, given.json, given.scenarios)

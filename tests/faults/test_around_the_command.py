@@ -86,7 +86,7 @@ def signals(when: str) -> pytest.MarkDecorator:
 @signals("while it is still loading")
 def test_while_it_is_still_loading(numbers: tuple[signal.Signals, ...], place: Place, saw: Saw) -> None:
     codes = set()
-    for module in ("numpy", "typer", "rich.console"):
+    for module in ("typer", "rich.console", "tomllib"):
         stopped = stopping(place, module)
         with place.start("compare", "numpy", "-s", "forward", start_new_session=True) as process:
             wait_for(stopped.exists)
