@@ -39,6 +39,8 @@ TICK = 0.1  # seconds between two looks at what a build printed
 IMPORT_LIMIT = 600.0  # seconds; what needs longer on the slowest disk has not been seen
 LOG_LIMIT = 64 * 2**20  # bytes that one step may print
 
+_FINDING_UV = threading.Lock()
+
 
 class InstallFailed(Exception):
     """An environment could not be built.
@@ -186,11 +188,9 @@ class Build:
         return self.scratch / "bin" / "python"
 
     def _uv(self, *arguments: str | Path) -> list[str]:
-        from uv import find_uv_bin
-
         # --project, and not another working folder: relative paths in the user's settings keep their meaning.
         always = ["--color", "never", "--project", str(self.path.parent)]
-        return [find_uv_bin(), *map(str, arguments), *always, *(["--offline"] if self.offline else [])]
+        return [uv_program(), *map(str, arguments), *always, *(["--offline"] if self.offline else [])]
 
     def _uv_pip_install(self, *arguments: str) -> list[str]:
         return self._uv("pip", "install", "--python", self._python, *registry_flags(os.environ), *arguments)
@@ -294,6 +294,18 @@ def _environ() -> dict[str, str]:
     # before one is downloaded: it may not be on the path.
     path = [environ.get("PATH", os.defpath), str(Path(sys.base_prefix) / "bin")]
     return {**environ, **registry_settings(environ), "PATH": os.pathsep.join(path), "UV_NO_WRAP": "1"}
+
+
+def uv_program() -> str:
+    """Where uv lies.
+
+    One thread at a time: uv asks Python's `sysconfig`, which shows a second thread a table that the first is
+    still filling.
+    """
+    from uv import find_uv_bin
+
+    with _FINDING_UV:
+        return find_uv_bin()
 
 
 def remove(folder: Path) -> bool:

@@ -492,3 +492,21 @@ def test_the_cpu_build_of_torch_is_asked_for_first(
     assert any(line.startswith("no CPU build of torch") for line in said) is (
         "--dry-run" in expected[0] and not reachable
     )
+
+
+def test_builds_that_begin_at_once_all_find_uv() -> None:
+    # In a new process, for it is found out once; without care three of four fail.
+    program = """
+import threading
+from d2lparams.building import uv_program
+together, found = threading.Barrier(4), []
+def find():
+    together.wait()
+    found.append(uv_program())
+threads = [threading.Thread(target=find) for _ in range(4)]
+for one in threads: one.start()
+for one in threads: one.join()
+print(len(found))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "4\n", done.stderr
