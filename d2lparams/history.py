@@ -29,7 +29,7 @@ def remember(columns: Sequence[Column], runs: Sequence[Run]) -> None:
     """Take down how long each column took, where that is longer than what is known."""
     known = _read()
     for column, run in zip(columns, runs, strict=True):
-        if run.status == "ok":
+        if run.status == "ok" and run.scenarios:  # to build an environment is done once
             known[_key(column)] = max(run.seconds, known.get(_key(column), 0.0))
     partial = _file().with_name(f"seconds.json.{os.getpid()}")
     # Another command may write at the same time: the last one wins, and no reader sees half a file.

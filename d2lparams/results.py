@@ -161,7 +161,8 @@ class Run:
         versions: of the distributions that the environment declares, as they are installed.
         python: the version of the column's own interpreter.
         status: "ok" when every scenario is ok or unsupported, otherwise what went wrong first.
-        seconds: wall clock from the start of the worker, or of the build when that failed, to its end.
+        seconds: wall clock from the start of the worker to its end; from that of the build when it failed, or
+            was all that was asked for.
         log: the file that holds what the framework printed.
         platform: the machine, in words: system, processor, cores.
         date: when it began, ISO 8601, UTC.

@@ -144,7 +144,8 @@ class _Column:
             )
             result.versions, result.python = environment.versions, environment.python_version
             result.log = str(self._log)
-            began = time.monotonic()
+            if self._pending:
+                began = time.monotonic()  # of the work; where there is none, to build was all of it
             mended = False
             while self._pending:
                 try:

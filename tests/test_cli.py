@@ -727,6 +727,8 @@ def test_env_build_and_env_clean(command: Command, tmp_path: Path) -> None:
     assert built.returncode == 0
     assert re.fullmatch(r"tiny: ready, six 1\.17\.0, Python 3\.\d+\.\d+\n", built.stdout)
     assert "tiny: installing six==1.17.0" in built.stderr.splitlines()
+    (took,) = re.findall(r"tiny: ok after ([0-9.]+) s", built.stderr)
+    assert float(took) > 0  # it has created an environment and imported something
     folder = command("env", "path", tiny, environ=environ).stdout.strip()
     assert (Path(folder) / "bin" / "python").exists()
 

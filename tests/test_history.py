@@ -8,7 +8,7 @@ import pytest
 
 from d2lparams.columns import parse_column
 from d2lparams.history import longest_first, remember
-from d2lparams.results import Run, Status
+from d2lparams.results import Run, ScenarioResult, Status
 
 COLUMNS = [parse_column(name) for name in ("numpy", "torch", "jax")]
 
@@ -19,9 +19,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def ended(name: str, seconds: float, status: Status = "ok", scenarios: int = 1) -> Run:
+    result = ScenarioResult("forward", "6.2", "Forward", status)
+    return Run(name, name, name, status=status, seconds=seconds, scenarios=[result] * scenarios)
+
+
 def took(*seconds: float, status: Status = "ok") -> None:
-    names = zip(COLUMNS, seconds, strict=True)
-    remember(COLUMNS, [Run(one.name, one.name, one.name, status=status, seconds=spent) for one, spent in names])
+    remember(COLUMNS, [ended(one.name, spent, status) for one, spent in zip(COLUMNS, seconds, strict=True)])
 
 
 def order() -> list[str]:
@@ -38,7 +42,7 @@ def test_the_longest_comes_first() -> None:
 
 
 def test_a_column_without_a_record_comes_before_all_others() -> None:
-    remember(COLUMNS[1:], [Run("torch", "torch", "PyTorch", status="ok", seconds=3.0)] * 2)
+    remember(COLUMNS[1:], [ended("torch", 3.0)] * 2)
     assert order()[0] == "numpy"
 
 
@@ -51,6 +55,12 @@ def test_a_short_run_does_not_make_a_long_one_forgotten() -> None:
 def test_what_did_not_end_well_tells_nothing() -> None:
     took(0.2, 3.0, 8.0)
     took(99.0, 99.0, 0.0, status="timeout")
+    assert order() == ["jax", "torch", "numpy"]
+
+
+def test_to_build_an_environment_tells_nothing_of_a_run() -> None:
+    took(0.2, 3.0, 8.0)
+    remember(COLUMNS[:1], [ended("numpy", 99.0, scenarios=0)])
     assert order() == ["jax", "torch", "numpy"]
 
 
