@@ -207,12 +207,11 @@ class TorchBackend(Backend[nn.Module]):
 
 def _dense(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Every use of every linear layer, with its path in the model."""
-    modules = model.named_modules(remove_duplicate=False)
-    return [(path, module) for path, module in modules if isinstance(module, nn.Linear)]
+    return [(path.removesuffix("."), module) for path, _, module in _linear(model, "", "net")]
 
 
 def _standing(model: nn.Module) -> Iterator[_Use]:
-    """The parameters of the layers of `_dense`, found in a fourth of the time: there may be thousands."""
+    """The parameters of the layers of `_dense`."""
     for layer, (path, access, module) in enumerate(_linear(model, "", "net")):
         held = module._parameters
         for role in ROLES:
@@ -225,6 +224,10 @@ def _standing(model: nn.Module) -> Iterator[_Use]:
 
 
 def _linear(module: nn.Module, path: str, access: str) -> Iterator[tuple[str, str, nn.Module]]:
+    """Every use of every linear layer, with what its parameters' names begin with, and its access.
+
+    In the order of `named_modules(remove_duplicate=False)`, in a fourth of its time: there may be thousands.
+    """
     if isinstance(module, nn.Linear):
         yield path, access, module
     for name, child in module._modules.items():

@@ -116,11 +116,15 @@ class Comparison:
     @property
     def frameworks(self) -> list[Run]:
         """The columns without the reference; where there are no others, the reference."""
-        return [run for run in self.columns if not run.reference] or self.columns
+        return [run for run in self.columns if self.is_framework(run)]
 
     def is_framework(self, run: Run) -> bool:
         """Whether a column is one of `frameworks`."""
         return not run.reference or all(one.reference for one in self.columns)
+
+    def is_judged(self, row: Row) -> bool:
+        """Whether the reference is in a row; without it, it is the definition that a value agrees with."""
+        return any(run.reference and run.name in row.values for run in self.columns)
 
     @property
     def ok(self) -> bool:

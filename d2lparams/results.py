@@ -214,14 +214,14 @@ def jsonable(value: Any) -> Any:
         TypeError: for an object that has no such form, naming its type.
         ValueError: for one that is nested deeper than `DEEPEST`, or has a text that no event can hold.
     """
-    return _jsonable(value, DEEPEST)
-
-
-def _jsonable(value: Any, levels: int) -> Any:
     import numpy as np  # where there are arrays it is loaded; who only reads results has no need of it
 
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _jsonable(value.tolist(), levels)
+    return _jsonable(value, DEEPEST, (np.ndarray, np.generic))
+
+
+def _jsonable(value: Any, levels: int, arrays: tuple[type[Any], ...]) -> Any:
+    if isinstance(value, arrays):
+        return _jsonable(value.tolist(), levels, arrays)
     if isinstance(value, str) and len(value) > EVENT_LIMIT:
         # Said here, for to make JSON of it takes seconds.
         raise ValueError(f"an observation of {len(value) >> 20} MiB is more than {EVENT_LIMIT >> 20} MiB")
@@ -233,7 +233,7 @@ def _jsonable(value: Any, levels: int) -> Any:
     if not levels:
         raise ValueError(f"an observation cannot be nested deeper than {DEEPEST} levels")
     if isinstance(value, (list, tuple)):
-        return [_jsonable(item, levels - 1) for item in value]
+        return [_jsonable(item, levels - 1, arrays) for item in value]
     if isinstance(value, dict):
-        return {str(key): _jsonable(item, levels - 1) for key, item in value.items()}
+        return {str(key): _jsonable(item, levels - 1, arrays) for key, item in value.items()}
     raise TypeError(f"an observation cannot hold a {type(value).__qualname__}; give numbers, text or arrays")

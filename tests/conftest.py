@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
+
 # What speaks of screens in the caller's environment; a test says itself how wide and how colourful its own is.
 SCREEN = {
     *("COLUMNS", "LINES", "TERMINAL_WIDTH", "TERM", "COLORTERM"),
@@ -74,3 +76,17 @@ def canonical_values() -> Callable[..., dict[str, Any]]:
         }
 
     return values
+
+
+@pytest.fixture(scope="session")
+def perform() -> Callable[..., str]:
+    """Run a script of `benchmarks/`, which must succeed; gives what it printed."""
+
+    def perform(name: str, *arguments: Any) -> str:
+        order = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *map(str, arguments)]
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+        done = subprocess.run(order, capture_output=True, text=True, env=environ, timeout=600)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return perform

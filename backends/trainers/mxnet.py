@@ -32,8 +32,13 @@ from d2lparams.interface import (
 
 def mean_squared_error(model: nn.Block, x: Any, y: Any) -> Any:
     """The loss, with the gradients left in the parameters."""
+    return _with_gradients(lambda: ((model(x) - y) ** 2).mean())
+
+
+def _with_gradients(compute: Callable[[], Any]) -> Any:
+    """The loss that is computed, with the gradients left in the parameters."""
     with autograd.record():
-        loss = ((model(x) - y) ** 2).mean()
+        loss = compute()
     loss.backward()
     return loss
 
@@ -86,10 +91,7 @@ _BLOCKS = {MEAN_SQUARED_ERROR: _MeanSquaredError, SOFTMAX_CROSS_ENTROPY: _Softma
 
 def _softmax_cross_entropy(model: nn.Block, x: Any, y: Any) -> Any:
     """The loss, with the gradients left in the parameters."""
-    with autograd.record():
-        loss = gluon.loss.SoftmaxCrossEntropyLoss(prefix="loss_")(model(x), y).mean()
-    loss.backward()
-    return loss
+    return _with_gradients(lambda: gluon.loss.SoftmaxCrossEntropyLoss(prefix="loss_")(model(x), y).mean())
 
 
 _OBJECTIVES = {MEAN_SQUARED_ERROR: mean_squared_error, SOFTMAX_CROSS_ENTROPY: _softmax_cross_entropy}
@@ -143,14 +145,7 @@ class GluonTrainer(Trainer):
             return partial(_OBJECTIVES[self._loss], self._model)
         whole: Any = _BLOCKS[self._loss](self._model)
         whole.hybridize(static_alloc=True, static_shape=True)
-
-        def backward(x: Any, y: Any) -> Any:
-            with autograd.record():
-                loss = whole(x, y)
-            loss.backward()
-            return loss
-
-        return backward
+        return lambda x, y: _with_gradients(lambda: whole(x, y))
 
     def _step(self, x: Array, y: Array) -> float:
         loss = self._backward(np.array(x, dtype=x.dtype), np.array(y, dtype=y.dtype))

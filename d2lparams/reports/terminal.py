@@ -158,15 +158,10 @@ def _table(comparison: Comparison, rows: list[Row], width: int) -> Table:
         heading = Text.assemble((plain(run.title), "bold"), reference, (plain(f"\n{versions(run)}"), "dim"))
         table.add_column(heading, width=width, overflow="fold")
     for row in rows:
-        judged = _judged(row, comparison)
+        judged = comparison.is_judged(row)
         cells = [_cell(row, run, width, judged) for run in comparison.columns]
         table.add_row(Text(*VERDICTS[row.verdict]), text(row.observation), *cells)
     return table
-
-
-def _judged(row: Row, comparison: Comparison) -> bool:
-    """Whether there is a reference in this row; without one, it is the definition that a value agrees with."""
-    return any(one.reference and one.name in row.values for one in comparison.columns)
 
 
 def _cell(row: Row, run: Run, width: int, judged: bool, *, lines: bool = True) -> Text:
@@ -198,7 +193,7 @@ def _blocks(comparison: Comparison, rows: list[Row], width: int) -> Table:
             table.add_row(symbol, name, Text(wrap(value, cell)))
             continue
         table.add_row(symbol, name, Text())
-        judged = _judged(row, comparison)
+        judged = comparison.is_judged(row)
         for run in shown:
             table.add_row("", text(f"  {run.title}"), _cell(row, run, cell, judged, lines=False))
     return table

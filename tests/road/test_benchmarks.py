@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +11,26 @@ import pytest
 
 from d2lparams.columns import adapters
 
-ROOT = Path(__file__).parents[2]
+Figures = Callable[..., list[dict[str, Any]]]
 FRAMEWORKS = [name for name, one in adapters().items() if not one.reference]
 
 
-def figures(tmp_path: Path, name: str, *options: Any) -> list[dict[str, Any]]:
-    """What a benchmark found, which must succeed."""
-    file = tmp_path / "found.json"
-    order = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--json", str(file), *map(str, options)]
-    done = subprocess.run(order, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))[name]["figures"]
-    return found
+@pytest.fixture
+def figures(perform: Callable[..., str], tmp_path: Path) -> Figures:
+    """What a benchmark found."""
+
+    def figures(name: str, *options: Any) -> list[dict[str, Any]]:
+        file = tmp_path / "found.json"
+        perform(name, "--json", file, *options)
+        found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))[name]["figures"]
+        return found
+
+    return figures
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_both_sides_list_the_same_and_are_measured(framework: str, tmp_path: Path) -> None:
-    found = figures(tmp_path, "looking", "--quick", "--rounds", 2, "--only", framework)
+def test_both_sides_list_the_same_and_are_measured(framework: str, figures: Figures) -> None:
+    found = figures("looking", "--quick", "--rounds", 2, "--only", framework)
     assert [one["what"].partition(":")[0] for one in found[::2]][:2] == [
         f"{framework}, many tensors",
         f"{framework}, large tensors",
@@ -41,9 +42,9 @@ def test_both_sides_list_the_same_and_are_measured(framework: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_our_steps_and_those_by_hand_are_measured(framework: str, tmp_path: Path) -> None:
+def test_our_steps_and_those_by_hand_are_measured(framework: str, figures: Figures) -> None:
     options = ("--rounds", 2, "--seconds", 0.001, "--nets", "small", "--columns", framework)
-    found = figures(tmp_path, "training", *options)
+    found = figures("training", *options)
     title = adapters()[framework].title
     by_hand = [one for one in found if "by hand" in one["what"]]
     assert [one["what"].partition(" 4-8")[0] for one in by_hand] == [title, title]

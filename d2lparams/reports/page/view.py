@@ -212,7 +212,7 @@ class _Viewer:
         self._wholes = {
             (row.scenario, row.observation, run.name): text
             for row in comparison.rows
-            for judged in [_judged(row, columns)]
+            for judged in [comparison.is_judged(row)]
             for run in comparison.columns
             if (text := _whole(row, run, judged))
         }
@@ -279,7 +279,7 @@ class _Viewer:
         )
 
     def _line(self, row: Row, columns: Sequence[Column]) -> Line:
-        judged = _judged(row, self._columns)
+        judged = self._comparison.is_judged(row)
         cells = [
             self._outcome(row, column) if row.kind == "outcome" else self._cell(row, column, judged)
             for column in columns
@@ -400,11 +400,6 @@ _MEANT = {
 def _column(index: int, run: Run, alone: bool) -> Column:
     label = run.title if alone else f"{run.title} ({run.name})"
     return Column(index, run, label, versions(run), of_status(run.status))
-
-
-def _judged(row: Row, columns: Iterable[Column]) -> bool:
-    """Whether there is a reference in a row."""
-    return any(one.run.reference and one.run.name in row.values for one in columns)
 
 
 def _whole(row: Row, run: Run, judged: bool) -> str:
