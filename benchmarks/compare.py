@@ -5,7 +5,10 @@ runs the same scenarios, without a harness, environments ready. The command cann
 of these, nor than all of them divided by the cores. Both sides are timed in the same run, in turn, on the same
 machine; the figure is the median of the ratios of the rounds, and 1.15 is what is promised.
 
-A second figure is of a session: the same comparison again, in the processes that it keeps, against the first.
+A second opponent tells how much of that is the machine's: the same processes, as many at once as there are
+cores, the longest first. Cores that are busy together share memory and caches, and the last to end is alone.
+
+A third figure is of a session: the same comparison again, in the processes that it keeps, against the first.
 It is made of one scenario of milliseconds, so that it tells what a comparison costs besides.
 
     python benchmarks/compare.py [--rounds 3] [--json FILE] [SCENARIO...]
@@ -16,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -65,6 +69,14 @@ def seconds(command: list[str], variables: Mapping[str, str] | None = None) -> f
     return took
 
 
+def pool(alone: Mapping[str, Callable[[], float]], order: Sequence[str]) -> float:
+    """Seconds of all processes, as many at once as there are cores."""
+    began = time.perf_counter()
+    with ThreadPoolExecutor(usable_cores()) as at_once:
+        list(at_once.map(lambda name: alone[name](), order))
+    return time.perf_counter() - began
+
+
 def session(columns: list[str], again: bool) -> float:
     """Seconds of a comparison in a new session, or of the second one in it."""
     chosen = {"scenarios": ["layer-access"], "offline": True}
@@ -79,7 +91,7 @@ def session(columns: list[str], again: bool) -> float:
 def main(rounds: int, file: Path | None, scenarios: list[str]) -> None:
     """Time everything in turn, and print the table and the ratios."""
     options = [f"--scenario={name}" for name in scenarios]
-    whole = [sys.executable, "-m", "d2lparams", "compare", "--offline", *options]
+    whole = [sys.executable, "-P", "-m", "d2lparams", "compare", "--offline", *options]
     sides: dict[str, Callable[[], float]] = {}
     for name, adapter in adapters().items():
         environment = ensure(Column(name, adapter), progress=lambda text: console.print(text, style="dim"))
@@ -90,14 +102,16 @@ def main(rounds: int, file: Path | None, scenarios: list[str]) -> None:
         sides[name] = partial(seconds, [python, "-I", "-c", *program], variables)
     sides["compare"] = partial(seconds, whole)
     seconds(whole)  # so that files are in memory for everyone
-    times = measure(sides, rounds)
     cores, names = usable_cores(), list(adapters())
+    longest_first = sorted(names, key=lambda name: -sides[name]())
+    sides["pool"] = partial(pool, {name: sides[name] for name in names}, longest_first)
+    times = measure(sides, rounds)
     alone = list(zip(*(times[name].values for name in names)))
     bound = Times(tuple(max(*one, sum(one) / cores) for one in alone))
     again = measure({text: partial(session, names, text == "again") for text in ("first", "again")}, rounds)
 
     table = Table("", "bare import, s", "import and scenarios, s", "spread", title=f"{rounds} rounds, medians")
-    for name in [*names, "compare"]:
+    for name in [*names, "pool", "compare"]:
         import_ = f"{times[f'{name}, import'].median:.2f}" if name in names else ""
         spread = f"{times[name].low:.2f} to {times[name].high:.2f}"
         table.add_row(name, import_, f"{times[name].median:.2f}", spread)
@@ -110,6 +124,7 @@ def main(rounds: int, file: Path | None, scenarios: list[str]) -> None:
             PROMISED,
             {"seconds": {name: values.values for name, values in times.items()}},
         ),
+        Row("compare, against the same processes in a pool", times["compare"], times["pool"]),
         Row("the same again in a session, against the first time", again["again"], again["first"]),
     ]
     show("what a comparison takes", rows)

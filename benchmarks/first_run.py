@@ -42,7 +42,7 @@ def build(*names: str, offline: bool = True) -> tuple[float, dict[str, int]]:
     caches = platformdirs.user_cache_path()
     caches.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="d2lparams-first-run-", dir=caches) as cache:
-        command = [sys.executable, "-m", "d2lparams", "env", "build", *names, *["--offline"] * offline]
+        command = [sys.executable, "-P", "-m", "d2lparams", "env", "build", *names, *["--offline"] * offline]
         began = time.perf_counter()
         ended = subprocess.run(
             command, env={**os.environ, "D2LPARAMS_CACHE": cache}, capture_output=True, text=True

@@ -28,7 +28,9 @@ LIBRARIES, OURS = "import typer, rich", ("--help", "list", "compare no-such-colu
 def seconds(spent: list[float], program: str, *arguments: str, code: int = 0) -> float:
     """Wall-clock seconds of a program, which must end with an exit code; those of processors go to a list."""
     before, began = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]), time.perf_counter()
-    ended = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+    # What is installed, which is compiled, and not what stands in the current folder.
+    command = [sys.executable, "-P", "-c", program, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True)
     took = time.perf_counter() - began
     spent.append(sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before)
     if ended.returncode != code:
