@@ -147,6 +147,13 @@ class JaxBackend(Backend[Model]):
         # New dicts down to the leaf: another model's variables may hold the old ones.
         variables["params"] = unflatten_dict(params)
 
+    def _assign_all(self, model: Model, values: Sequence[tuple[Parameter, Array]]) -> None:
+        # As one, for each would take apart and rebuild all dicts.
+        _, variables = model
+        params = flatten_dict(variables["params"])
+        params |= {tuple(one.native_name.split(".")): jnp.array(value.T) for one, value in values}
+        variables["params"] = unflatten_dict(params)
+
     def _forward(self, model: Model, x: Array) -> Array:
         module, variables = model
         forward, _ = compiled_for(Identity(module))

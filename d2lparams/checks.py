@@ -5,7 +5,7 @@ Every function raises `ValueError`. Imports NumPy only: this module runs inside 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,16 @@ def groups(tied: Any) -> tuple[tuple[int, ...], ...]:
             raise ValueError(f"layer {twice} stands in two tied groups; join them into one, got {found}")
         seen.update(group)
     return found
+
+
+def by_use(what: str, given: Any) -> None:
+    """A mapping whose keys are pairs of a layer and a role."""
+    example = "{(0, 'weight'): array}"
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{what} must be by (layer, role), such as {example}; got a {type(given).__name__}")
+    for use in given:
+        if not isinstance(use, tuple) or len(use) != 2:
+            raise ValueError(f"{what} must be by (layer, role), such as {example}; got {use!r} for one")
 
 
 def shared_roles(roles: Any, by: Any) -> tuple[Any, ...]:

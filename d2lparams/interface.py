@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
@@ -228,6 +228,8 @@ class Backend(ABC, Generic[Model]):
     def parameter(self, model: Model, layer: int, role: Role) -> Parameter:
         """One layer's weight or bias.
 
+        All are listed to find it: who wants many takes them from one list.
+
         Raises:
             ValueError: for a layer that is not there or a role other than weight and bias.
         """
@@ -248,11 +250,20 @@ class Backend(ABC, Generic[Model]):
             ValueError: for a layer or role that is not there, or a value of another shape or dtype.
         """
         parameter = self.parameter(model, layer, role)
-        what = f"layer {layer}'s {role}"
-        value = checks.cast("the value", value, what, parameter.dtype)
-        if value.shape != parameter.shape:
-            raise ValueError(f"the value has shape {value.shape}, but {what} has {parameter.shape}")
-        self._assign(model, parameter, value)
+        self._assign(model, parameter, _fitting(parameter, value))
+
+    def assign_all(self, model: Model, values: Mapping[tuple[int, Role], Array]) -> None:
+        """Write values into many parameters, by (layer, role), as `gradients` gives them; all of them or none.
+
+        The model is listed once, so that this takes as long as the model is large; `assign` lists it each time.
+        Of several uses of a tied parameter the last one counts.
+
+        Raises:
+            ValueError: for what is no mapping of uses, and as `assign`; nothing is written then.
+        """
+        checks.by_use("values", values)
+        found = _found(self.parameters(model), values)
+        self._assign_all(model, [(one, _fitting(one, value)) for one, value in zip(found, values.values())])
 
     # -- compute -------------------------------------------------------------------------------------------
 
@@ -458,6 +469,11 @@ class Backend(ABC, Generic[Model]):
     def _counts(self, model: Model) -> dict[str, int]: ...
     @abstractmethod
     def _assign(self, model: Model, parameter: Parameter, value: Array) -> None: ...
+
+    def _assign_all(self, model: Model, values: Sequence[tuple[Parameter, Array]]) -> None:
+        for parameter, value in values:
+            self._assign(model, parameter, value)
+
     @abstractmethod
     def _forward(self, model: Model, x: Array) -> Array: ...
     @abstractmethod
@@ -466,10 +482,26 @@ class Backend(ABC, Generic[Model]):
     def _trainer(self, model: Model, optimizer: Optimizer) -> Trainer: ...
 
 
+def _fitting(parameter: Parameter, value: Array) -> Array:
+    """The value as the parameter can take it."""
+    what = f"layer {parameter.layer}'s {parameter.role}"
+    value = checks.cast("the value", value, what, parameter.dtype)
+    if value.shape != parameter.shape:
+        raise ValueError(f"the value has shape {value.shape}, but {what} has {parameter.shape}")
+    return value
+
+
 def _find(parameters: Sequence[Parameter], layer: int, role: Role) -> Parameter:
-    checks.layer_exists(layer, 1 + max(parameter.layer for parameter in parameters))
-    checks.one_of("role", role, ROLES)
-    for parameter in parameters:
-        if (parameter.layer, parameter.role) == (layer, role):
-            return parameter
-    raise ValueError(f"layer {layer} has no {role}; it was built without one")
+    return next(_found(parameters, [(layer, role)]))
+
+
+def _found(parameters: Sequence[Parameter], uses: Iterable[tuple[int, Role]]) -> Iterator[Parameter]:
+    """Those that are asked for, in their order."""
+    known = {(one.layer, one.role): one for one in parameters}
+    layers = 1 + max(layer for layer, _ in known)
+    for layer, role in uses:
+        checks.layer_exists(layer, layers)
+        checks.one_of("role", role, ROLES)
+        if (layer, role) not in known:
+            raise ValueError(f"layer {layer} has no {role}; it was built without one")
+        yield known[layer, role]

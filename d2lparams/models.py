@@ -7,6 +7,7 @@ inside every framework's environment.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, get_args
 
 from d2lparams import checks
@@ -78,8 +79,12 @@ class MLP:
 
     def owner(self, layer: int, role: Role = "weight") -> int:
         """The first layer that shares this parameter of `layer`; itself when it is not tied."""
-        groups = self.tied if role in self.roles else ()
-        return next((min(group) for group in groups if layer in group), layer)
+        return self._owners.get(layer, layer) if role in self.roles else layer
+
+    @cached_property
+    def _owners(self) -> dict[int, int]:
+        # Looked up for every layer, so that groups are gone through once and not once for each.
+        return {layer: first for group in self.tied for first in [min(group)] for layer in group}
 
     def _repr_html_(self) -> str:
         # A notebook asks an object how it looks: the one step back on the road, taken when it asks.

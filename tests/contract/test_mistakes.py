@@ -148,6 +148,31 @@ def test_assign_of_what_does_not_fit(backend, model, given, sentence):
         backend.assign(model, *given)
 
 
+@cases(VALUES)
+def test_assign_of_many_of_which_one_does_not_fit_writes_none(backend, model, given, sentence):
+    layer, role, value = given
+    before = [one.value for one in backend.parameters(model)]
+    fits = {(one.layer, one.role): one.value + 1 for one in backend.parameters(model)}
+    fits.pop((layer, role), None)
+    with refuses(sentence):
+        backend.assign_all(model, {**fits, (layer, role): value})
+    assert all(np.array_equal(one.value, old) for one, old in zip(backend.parameters(model), before))
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        ([1.0], "got a list"),
+        ({"weight": 1.0}, "got 'weight' for one"),
+        ({(0, "weight", 1): 1.0}, "got (0, 'weight', 1) for one"),
+    ],
+    ids=["a list", "a name", "three"],
+)
+def test_assign_of_many_by_what_are_no_uses(backend, model, given, got):
+    with refuses(f"values must be by (layer, role), such as {{(0, 'weight'): array}}; {got}"):
+        backend.assign_all(model, given)
+
+
 @cases(INPUTS)
 def test_inputs_that_do_not_fit(backend, model, given, sentence):
     with refuses(sentence):

@@ -181,6 +181,37 @@ def test_assign_through_one_tied_use_shows_through_the_other(pair, near, dtype, 
     assert not np.allclose(actual, before)
 
 
+def test_all_that_was_assigned_at_once_is_read_back_exactly(backend, dtype):
+    model = backend.mlp(MLP(SIZES, dtype=dtype))
+    drawn = np.random.RandomState(0)
+    values = {
+        (one.layer, one.role): drawn.uniform(-1, 1, one.shape).astype(dtype)
+        for one in reversed(backend.parameters(model)[1:])
+    }
+    before = backend.parameter(model, 0, "weight").value
+    backend.assign_all(model, values)
+    for use, value in values.items():
+        assert np.array_equal(backend.parameter(model, *use).value, value)
+    assert np.array_equal(backend.parameter(model, 0, "weight").value, before)
+
+
+def test_the_last_of_several_values_for_tied_uses_counts(backend):
+    model = backend.mlp(MLP(SIZES, tied=((1, 2),)))
+    one, two = np.full((5, 5), 1, "float32"), np.full((5, 5), 2, "float32")
+    for values in ({(1, "weight"): one, (2, "weight"): two}, {(2, "weight"): two, (1, "weight"): one}):
+        backend.assign_all(model, values)
+        for layer in (1, 2):
+            assert np.array_equal(backend.parameter(model, layer, "weight").value, list(values.values())[-1])
+
+
+def test_values_go_to_one_model_of_two(backend):
+    models = [backend.mlp(MLP(SIZES)) for _ in range(2)]
+    before = [one.value for one in backend.parameters(models[0])]
+    ones = {(one.layer, one.role): np.ones_like(one.value) for one in backend.parameters(models[1])}
+    backend.assign_all(models[1], ones)
+    assert all(np.array_equal(one.value, old) for one, old in zip(backend.parameters(models[0]), before))
+
+
 # -- lazy models ---------------------------------------------------------------------------------------------
 
 
