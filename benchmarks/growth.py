@@ -26,10 +26,12 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from curves import Question, Work, arguments, doubling, sizes, traced  # noqa: E402
+import msgspec  # noqa: E402
+from curves import PROMISED, Question, Work, arguments, doubling, sizes, traced  # noqa: E402
 from measuring import Figure, read, show, write  # noqa: E402
 from rich.console import Console  # noqa: E402
 
+from d2lparams.__main__ import collect_seldom  # noqa: E402
 from d2lparams.columns import Column, adapters, parse_column  # noqa: E402
 from d2lparams.comparison import compare_runs  # noqa: E402
 from d2lparams.environments import ensure, location  # noqa: E402
@@ -104,22 +106,28 @@ def questions_of_observations(last: int) -> Iterator[Question]:
         def compared(rows: int, each: int = each) -> Any:
             return compare_runs(runs(rows, each))
 
+        ask = partial(Question, by="observations", sizes=sizes(10, last))
         asked: dict[str, tuple[Callable[[int], Any], Work]] = {
             "a worker's events": (alone, told),
             "read by the parent": (lambda rows, alone=alone: lines(alone(rows)), received),
             "compared": (lambda rows, each=each: runs(rows, each), compare_runs),
             "merged": (lambda rows, compared=compared: {"a": compared(rows), "b": compared(rows)}, merge),
-            "JSON, read": (lambda rows, compared=compared: to_json(compared(rows)), from_json),
             **{name: (compared, report) for name, report in reports().items()},
         }
         for name, (make, work) in asked.items():
-            yield Question(f"{name}, {said}", "observations", sizes(10, last), make, work)
+            yield ask(f"{name}, {said}", make=make, work=work)
+        # Hundreds of megabytes, to build which is not linear by itself.
+        for name, make, work, bare in (
+            ("JSON, written", compared, to_json, msgspec.json.encode),
+            ("JSON, read", lambda rows, make=compared: to_json(make(rows)), from_json, msgspec.json.decode),
+        ):
+            said_so = f"{name}, against msgspec alone, {said}"
+            yield ask(said_so, make=make, work=work, most=PROMISED - 1, against=bare)
 
 
 def reports() -> dict[str, Work]:
-    """Everything that a comparison is shown as."""
+    """Everything that a comparison is shown as to people."""
     return {
-        "JSON, written": to_json,
         "terminal, 200 wide": lambda comparison: printed(comparison, 200),
         "terminal, 80 wide": lambda comparison: printed(comparison, 80),
         "Markdown": to_markdown,
@@ -176,6 +184,7 @@ def questions_of_columns(last: int, rows: int) -> Iterator[Question]:
             lambda columns: {f"{one}.json": compared(2) for one in range(columns)},
             merge,
         ),
+        "JSON, written": (compared, to_json),
         **{name: (compared, report) for name, report in reports().items()},
     }
     for name, (make, work) in asked.items():
@@ -259,4 +268,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("COLUMNS", "140")
+    collect_seldom()  # as the command does
     main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from types import ModuleType
 
@@ -60,6 +61,31 @@ def test_what_grows_faster_than_promised_is_said(curves: ModuleType) -> None:
         found = curves.figure(curves.trace(question, rounds=2, limit=1000.0))
         assert found.what == "squares, by size from 1,000 to 4,000"
         assert found.promised == said
+
+
+def test_against_another_work_the_exponent_is_that_of_the_ratio(curves: ModuleType) -> None:
+    clock = Clock()
+
+    def linear(size: int) -> None:
+        clock.now += 1e-3 * size
+
+    question = curves.Question(
+        "x", "size", [1000, 2000, 4000], int, clock.square, 1.15, clock, memory=False, against=linear
+    )
+    curve = curves.trace(question, rounds=2, limit=1000.0)
+    assert curve.exponents == pytest.approx([1.0] * 2, abs=0.01)
+    assert curves.figure(curve).details["seconds of the other side"][4000] == pytest.approx([4.0] * 2)
+
+
+@pytest.mark.parametrize("collector", [True, False])
+def test_the_collector_rests_where_it_is_told_to_and_only_then(curves: ModuleType, collector: bool) -> None:
+    seen = []
+    question = curves.Question(
+        "x", "size", [1, 2, 4], int, lambda size: seen.append(gc.isenabled()), collector=collector, memory=False
+    )
+    curves.trace(question, rounds=1, limit=1.0)
+    assert set(seen) == {collector}
+    assert gc.isenabled()
 
 
 def test_every_curve_can_be_measured(perform, tmp_path):
