@@ -27,6 +27,7 @@ In place of the module there may be what a life cycle made of it: its compiled `
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -234,6 +235,12 @@ def _tied_by_parameter(model: Model, layer: int, to: int, roles: Sequence[Role])
     return retyped(module, ties), {**variables, "params": unflatten_dict(kept)}
 
 
+@lru_cache(maxsize=2**15)
+def _called(path: Path) -> tuple[str, str]:
+    """The name of a leaf, and the expression that gives it; to make them takes longer than all the rest."""
+    return ".".join(path), "".join(["params['params']", *[f"[{key!r}]" for key in path]])
+
+
 def _parameters(variables: dict[str, Any], uses: Iterable[Use]) -> Iterator[Parameter]:
     """The parameters of uses. Shapes and types are few, and what is made of each is made once."""
     shapes: dict[Any, tuple[int, ...]] = {}
@@ -259,7 +266,7 @@ def _parameters(variables: dict[str, Any], uses: Iterable[Use]) -> Iterator[Para
                 canonical = shapes[shape] = shape[::-1]
             if (dtype := dtypes.get(native.dtype)) is None:
                 dtype = dtypes[native.dtype] = str(native.dtype)
-            name, access = ".".join(path), "".join(["params['params']", *[f"[{key!r}]" for key in path]])
+            name, access = _called(path)
             # Arrays are immutable and come and go; what stays, and what uses share, is the place in the tree.
             place = (tree, path)
             # By position: names would take as long again as all the rest.

@@ -248,7 +248,8 @@ def _held(one: Parameter) -> Any:
 
 
 def _copied(one: Parameter) -> Array:
-    return np.array(one.native.numpy()).T
+    copied: Array = one.native.numpy()  # a copy already, of a variable of TensorFlow's and of one of Keras's
+    return copied.T
 
 
 def _gradient(one: Parameter) -> Gradient:

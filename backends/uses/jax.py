@@ -46,10 +46,10 @@ def uses_of(model: Model) -> list[Use]:
     if type(applied) is nn.Sequential:
         inner = [one for one in applied.layers if isinstance(one, nn.Module)]
         if all(type(one) is nn.Dense for one in inner):
-            params, names = variables["params"], _sequential_names(applied)
+            params, names, roles = variables["params"], _sequential_names(applied), list(LEAVES.items())
             return [
-                Use({role: (name, leaf) for role, leaf in LEAVES.items() if leaf in params[name]}, (name,))
-                for name in (names[id(one)] for one in inner)
+                Use({role: (name, leaf) for role, leaf in roles if leaf in own}, (name,))
+                for name, own in [(name, params[name]) for name in [names[id(one)] for one in inner]]
             ]
     leaves, form = jax.tree.flatten(variables)
     return _traced(Identity(applied), form, tuple([(leaf.shape, leaf.dtype) for leaf in leaves]))
@@ -60,11 +60,12 @@ def _sequential_names(module: nn.Sequential) -> dict[int, str]:
 
     A layer has the name of the first of its positions as text, where 10 is before 2.
     """
-    positions: dict[int, str] = {}
+    names: dict[int, str] = {}
     for position, layer in enumerate(module.layers):
-        place = str(position)
-        positions[id(layer)] = min(positions.get(id(layer), place), place)
-    return {layer: f"layers_{position}" for layer, position in positions.items()}
+        name = f"layers_{position}"
+        if names.setdefault(id(layer), name) > name:
+            names[id(layer)] = name
+    return names
 
 
 class Identity:
