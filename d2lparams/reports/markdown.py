@@ -130,7 +130,8 @@ def _summary(comparison: Comparison) -> Iterator[str]:
         ]
         lines.append(" · ".join(ended))
     if drawings := sum(row.kind == "drawing" for row in comparison.rows):
-        lines.append(f"Not shown here: {drawings} drawings; `--output report.html` shows them.")
+        some = f"{drawings} drawing{'s' * (drawings != 1)}"
+        lines.append(f"Not shown here: {some}; see `--output report.html`.")
     if comparison.left_out:
         lines.append(f"Left out, because they take long: {', '.join(map(words, comparison.left_out))}.")
     if comparison.interrupted:

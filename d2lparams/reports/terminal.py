@@ -118,7 +118,9 @@ def summary(comparison: Comparison, width: int = 80) -> RenderableType:
     for run in comparison.columns:
         lines += failures(run)
     if drawings := sum(row.kind == "drawing" for row in comparison.rows):
-        lines.append(Text(f"not shown here: {drawings} drawings; `--output report.html` shows them"))
+        lines.append(
+            Text(f"not shown here: {drawings} drawing{'s' * (drawings != 1)}; see `--output report.html`")
+        )
     if comparison.left_out:
         number = len(comparison.left_out)
         which = f"{number} scenarios that take long" if number > 1 else "1 scenario that takes long"
