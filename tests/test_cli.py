@@ -751,3 +751,24 @@ def test_env_build_says_what_went_wrong(command: Command, tmp_path: Path) -> Non
     log = re.search(r"^  log: (.*)$", process.stderr, re.MULTILINE)
     assert log is not None
     assert "numpy==0.0.0.dev0" in Path(log[1]).read_text()
+
+
+READING = """
+import gc, json
+from d2lparams.__main__ import collect_seldom
+from d2lparams.process import Worker
+
+seen = {"name": "weight", "kind": "invariant", "value": [[0.5] * 4] * 4}
+line = json.dumps({"event": "observed", "scenario": "forward", "observation": seen}).encode()
+collect_seldom()
+found = []
+gc.callbacks.append(lambda phase, info: found.append(info["generation"]))
+kept = [Worker.decoder.decode(line) for _ in range(100_000)]
+print(found)
+"""
+
+
+def test_what_a_run_is_read_into_is_not_looked_through_for_cycles() -> None:
+    """By default Python would do so hundreds of times, and all of it again and again."""
+    ended = subprocess.run([sys.executable, "-c", READING], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
