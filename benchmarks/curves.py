@@ -207,7 +207,7 @@ def arguments(doc: str) -> ArgumentParser:
     """What is asked of who traces curves."""
     parser = options(doc, rounds=3)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--limit", type=float, default=20.0, help="seconds of one call")
+    parser.add_argument("--limit", type=float, default=35.0, help="seconds of one call")
     parser.add_argument("--only", nargs="*", default=[], help="parts of names, or what grows")
     return parser
 

@@ -3,7 +3,7 @@
 A curve for each question, and its exponent; `curves` says what an exponent is taken from. What becomes of
 observations and columns is traced here, and what is done to models in the environment of each backend.
 
-    python benchmarks/growth.py [--rounds 3] [--json FILE] [--quick] [--limit 20] [--only NAME ...]
+    python benchmarks/growth.py [--rounds 3] [--json FILE] [--quick] [--limit 35] [--only NAME ...]
         [--backends NAME ...]
 """
 

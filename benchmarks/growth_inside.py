@@ -1,6 +1,6 @@
 """What of `growth.py` runs in a framework's environment: what the harness does to a model, by its size.
 
-    python growth_inside.py BACKEND CLASS [--quick] [--rounds 3] [--limit 20] [--only NAME ...] [--json FILE]
+    python growth_inside.py BACKEND CLASS [--quick] [--rounds 3] [--limit 35] [--only NAME ...] [--json FILE]
 
 A file that is written holds these figures alone.
 """
