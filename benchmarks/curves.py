@@ -118,7 +118,7 @@ def trace(question: Question, rounds: int, limit: float) -> Curve:
     for size, larger in zip(question.sizes, [*question.sizes[1:], 0]):
         try:
             made = question.make(size)
-            timed(question, made)  # what is made once, and cached
+            first = timed(question, made)  # with what is made once, and cached
             took = timed(question, made)
         except Exception as error:  # a graph that is deeper than Python goes, say
             if len(given) < FEWEST:
@@ -127,7 +127,7 @@ def trace(question: Question, rounds: int, limit: float) -> Curve:
             break
         given[size] = made
         repeats[size] = max(1, math.ceil(ENOUGH / max(took, 1e-6)))
-        expected = took * (larger / size) ** max(question.most or 1, 1)
+        expected = max(first, took) * (larger / size) ** max(question.most or 1, 1)
         if expected > limit:
             curve.cut = f"{larger:,} would take {expected:.1f} s"
             break
