@@ -142,18 +142,11 @@ class JaxBackend(Backend[Model]):
         }
 
     def _assign(self, model: Model, parameter: Parameter, value: Array) -> None:
-        _, variables = model
-        params = flatten_dict(variables["params"])
-        params[tuple(parameter.native_name.split("."))] = jnp.array(value.T)
-        # New dicts down to the leaf: another model's variables may hold the old ones.
-        variables["params"] = unflatten_dict(params)
+        _write(model, [(parameter, value)])
 
     def _assign_all(self, model: Model, values: Sequence[tuple[Parameter, Array]]) -> None:
         # As one, for each would take apart and rebuild all dicts.
-        _, variables = model
-        params = flatten_dict(variables["params"])
-        params |= {tuple(one.native_name.split(".")): jnp.array(value.T) for one, value in values}
-        variables["params"] = unflatten_dict(params)
+        _write(model, values)
 
     def _forward(self, model: Model, x: Array) -> Array:
         module, variables = model
@@ -233,6 +226,14 @@ def _tied_by_parameter(model: Model, layer: int, to: int, roles: Sequence[Role])
         )
     kept = {path: value for path, value in flatten_dict(variables["params"]).items() if path not in ties}
     return retyped(module, ties), {**variables, "params": unflatten_dict(kept)}
+
+
+def _write(model: Model, values: Iterable[tuple[Parameter, Array]]) -> None:
+    _, variables = model
+    params = flatten_dict(variables["params"])
+    params |= {tuple(one.native_name.split(".")): jnp.array(value.T) for one, value in values}
+    # New dicts down to the leaf: another model's variables may hold the old ones.
+    variables["params"] = unflatten_dict(params)
 
 
 @lru_cache(maxsize=2**15)

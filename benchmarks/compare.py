@@ -31,6 +31,7 @@ import d2lparams
 from d2lparams import bootstrap
 from d2lparams.columns import Column, adapters
 from d2lparams.environments import ensure
+from d2lparams.history import longest_first
 from d2lparams.runner import usable_cores
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -103,8 +104,8 @@ def main(rounds: int, file: Path | None, scenarios: list[str]) -> None:
     sides["compare"] = partial(seconds, whole)
     seconds(whole)  # so that files are in memory for everyone
     cores, names = usable_cores(), list(adapters())
-    longest_first = sorted(names, key=lambda name: -sides[name]())
-    sides["pool"] = partial(pool, {name: sides[name] for name in names}, longest_first)
+    order = [column.name for column in longest_first([Column(*one) for one in adapters().items()])]
+    sides["pool"] = partial(pool, {name: sides[name] for name in names}, order)
     times = measure(sides, rounds)
     alone = list(zip(*(times[name].values for name in names)))
     bound = Times(tuple(max(*one, sum(one) / cores) for one in alone))

@@ -46,10 +46,10 @@ def uses_of(model: Model) -> list[Use]:
     if type(applied) is nn.Sequential:
         inner = [one for one in applied.layers if isinstance(one, nn.Module)]
         if all(type(one) is nn.Dense for one in inner):
-            params, names, roles = variables["params"], _sequential_names(applied), list(LEAVES.items())
+            params, names = variables["params"], _sequential_names(applied)
             return [
-                Use({role: (name, leaf) for role, leaf in roles if leaf in own}, (name,))
-                for name, own in [(name, params[name]) for name in [names[id(one)] for one in inner]]
+                Use({role: (name, leaf) for role, leaf in LEAVES.items() if leaf in params[name]}, (name,))
+                for name in (names[id(one)] for one in inner)
             ]
     leaves, form = jax.tree.flatten(variables)
     return _traced(Identity(applied), form, tuple([(leaf.shape, leaf.dtype) for leaf in leaves]))
